@@ -124,8 +124,8 @@ def test_every_second_layer_from_the_last(tiny_data):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"user_encoder": TextSettings()}, "is for user vectors"),
-        ({"user_first": True}, "leaves no user prompt to come first"),
+        ({"user_encoder": TextSettings()}, "requires user vectors"),
+        ({"user_first": True}, "has no user prompt in the input"),
     ],
 )
 def test_what_has_no_vectors_to_attend_to_is_refused(settings, told):

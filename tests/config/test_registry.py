@@ -137,7 +137,7 @@ def test_no_module_that_a_file_names_is_imported(run):
 def test_a_name_stands_for_one_thing(registered):
     register()  # the same again changes nothing
     for kind in ("tests-mean", "uem"):
-        with pytest.raises(ConflictError, match=f"the user encoder '{kind}' is registered already"):
+        with pytest.raises(ConflictError, match=f"the user encoder '{kind}' is already registered"):
             palate.register_user_encoder(kind, nn.Linear, MeanSettings)
     with pytest.raises(ConflictError, match="a reference needs a name"):
         palate.register_predictor("", Nobody)

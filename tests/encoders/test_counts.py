@@ -55,7 +55,7 @@ def test_parts_of_a_history_merge_to_the_whole_and_can_be_removed_again(events):
 
 
 def test_events_that_were_never_added_cannot_be_removed(events):
-    with pytest.raises(MismatchError, match="build them from the stored events"):
+    with pytest.raises(MismatchError, match="rebuild them from the stored events"):
         CategoryCounts.empty(4, 7).remove(CategoryCounts.of_events(*events))
 
 

@@ -103,7 +103,7 @@ def test_what_is_removed_was_never_there(seed, count, share):
 
 def test_more_than_was_added_cannot_be_removed():
     table, events = table_of(), drawn(5)
-    with pytest.raises(MismatchError, match="build them from the stored events"):
+    with pytest.raises(MismatchError, match="rebuild them from the stored events"):
         state_of(events[:2], table).remove(state_of(events, table))
 
 
@@ -151,9 +151,9 @@ def _with(data, **changes):
     [
         (lambda data: data[:100], "not a user state"),
         (lambda data: b"", "not a user state"),
-        (lambda data: _with(data, parts={"counts": 1, "recent": 1}), r"its parts are .*expected"),
-        (lambda data: _with(data, digest="sha256:0"), "its items are others"),
-        (lambda data: _with(data, items=10_000), "its items are others"),
+        (lambda data: _with(data, parts={"counts": 1, "recent": 1}), r"the parts are .*expected"),
+        (lambda data: _with(data, digest="sha256:0"), "it was written for other items"),
+        (lambda data: _with(data, items=10_000), "it was written for other items"),
         (lambda data: save(load(data)), "not a user state"),
         (
             lambda data: _with(
@@ -166,7 +166,7 @@ def _with(data, **changes):
 def test_damaged_and_foreign_states_are_refused(damage, said):
     table = table_of()
     data = state_of(drawn(5), table).to_bytes(table)
-    with pytest.raises(DataError, match=f"(?s){said}.*build it from the stored events"):
+    with pytest.raises(DataError, match=f"(?s){said}.*rebuild it from the stored events"):
         HistoryParts.from_bytes(damage(data), table)
 
 
@@ -179,7 +179,7 @@ def test_an_item_whose_categories_have_changed_makes_the_state_another():
     changed = table.membership.copy()
     changed[0, 0] = MEMBER - changed[0, 0]
     other = CategoryTable(table.item_ids, table.titles, changed, table.categories, SCALE, "tag")
-    with pytest.raises(DataError, match="have other categories"):
+    with pytest.raises(DataError, match="items with other categories"):
         HistoryParts.from_bytes(state_of(events, table).to_bytes(table), other)
 
 

@@ -126,12 +126,12 @@ def test_a_state_comes_back_with_its_latent_sums():
 
 
 def test_a_state_of_other_parts_or_weights_is_refused():
-    rebuild = "build it from the stored events"
-    with pytest.raises(DataError, match=rf"its parts are .*'latent': 1.*{rebuild}"):
+    rebuild = "rebuild it from the stored events"
+    with pytest.raises(DataError, match=rf"the parts are .*'latent': 1.*{rebuild}"):
         PLAIN.load_state(state_of(MODEL, HISTORY).to_bytes())
-    with pytest.raises(DataError, match=rf"its parts are .*expected .*'latent': 1.*{rebuild}"):
+    with pytest.raises(DataError, match=rf"the parts are .*expected .*'latent': 1.*{rebuild}"):
         MODEL.load_state(state_of(PLAIN, HISTORY).to_bytes())
-    with pytest.raises(DataError, match=rf"this user encoder, whose weights are others; {rebuild}"):
+    with pytest.raises(DataError, match=rf"other weights of the user encoder; {rebuild}"):
         model_with(seed=5).load_state(state_of(MODEL, HISTORY).to_bytes())
 
 

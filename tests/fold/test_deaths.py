@@ -81,7 +81,7 @@ def test_a_fold_whose_driver_is_killed_goes_on(world, tmp_path):
     said = []
     manifest = fold_log(logs, run, tmp_path / "states", ALONE, say=said.append)
     assert manifest.digest == calm
-    assert any(line.startswith("going on: ") for line in said)
+    assert any(line.startswith("resuming: ") for line in said)
     assert [path.name for path in tmp_path.iterdir()] == ["states"]
 
 
@@ -162,7 +162,7 @@ class TestOnRay:
         said = []
         manifest = fold_log(logs, run, tmp_path / "states", OPTIONS, say=said.append)
         assert manifest.digest == calm
-        assert any(line.startswith("going on: ") for line in said)
+        assert any(line.startswith("resuming: ") for line in said)
 
 
 def test_what_is_written_is_a_manifest_of_all_of_it(world, tmp_path):

@@ -197,7 +197,7 @@ def test_states_are_refused_by_a_model_of_other_weights(runs, tmp_path):
 def test_an_id_that_stands_for_two_events_at_one_time_is_refused(runs, tmp_path):
     _, run = runs["counts", False]
     rows = [*LOG, Row("anna", 4, 2, LOG[2].time, "c")]
-    with pytest.raises(DataError, match="event id of user 'anna' stands for two events at one time"):
+    with pytest.raises(DataError, match="user 'anna' has two events with the same id and time"):
         fold(tmp_path, "states", [rows], run)
 
 
@@ -230,16 +230,16 @@ def test_events_of_unknown_items_are_counted_and_told(runs, tmp_path):
     said = []
     manifest = fold_log([log], run, tmp_path / "states", LOCAL, say=said.append)
     assert [one.unknown_items for one in manifest.logs] == [1]
-    assert "left out 1 event: items that the model does not know" in said
+    assert "skipped 1 event: their items are not in the model's catalogue" in said
 
 
 def test_what_cannot_be_folded_is_refused_before_a_file_is_read(runs, tmp_path):
     _, run = runs["counts", False]
     log = write_log(tmp_path / "log.csv", LOG)
     (tmp_path / "timeless.csv").write_text("user_id,item_id,rating\nanna,1,3\n")
-    with pytest.raises(DataError, match="no column of times"):
+    with pytest.raises(DataError, match="there is no time column"):
         fold_log([tmp_path / "timeless.csv"], run, tmp_path / "states")
-    with pytest.raises(DataError, match="name a folder that palate fold wrote"):
+    with pytest.raises(DataError, match="expected a folder that palate fold wrote"):
         fold_log([log], run, tmp_path / "states", previous=tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

@@ -117,7 +117,8 @@ def test_the_state_of_items_with_other_categories_is_refused(data, model):
     matrix = data.items.with_columns(categories=data.items["categories"].reverse())
     changed = model.bind(replace(data, items=matrix))
     with pytest.raises(
-        DataError, match=r"its items are others, or have other categories\); build it from the stored"
+        DataError,
+        match=r"it was written for other items, or items with other categories\); rebuild it from the stored",
     ):
         changed.load_state(state.to_bytes())
 

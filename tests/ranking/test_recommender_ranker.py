@@ -109,9 +109,7 @@ def test_what_is_neither_a_ranker_nor_a_run_says_so(made):
 
 def test_only_a_recommender_is_trained_by_a_protocol(made):
     _, data = made
-    with pytest.raises(
-        RecipeError, match=r"data\.protocol is 'future', which only a recommender is trained by"
-    ):
+    with pytest.raises(RecipeError, match=r"data\.protocol is 'future', which applies to recommenders only"):
         palate.train({"data": {"protocol": "future"}}, data)
 
 

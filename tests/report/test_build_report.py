@@ -160,7 +160,7 @@ def test_same_data_same_bytes_and_json_rebuilds_the_page(tmp_path):
 
 
 def test_the_page_must_end_in_html(tmp_path):
-    with pytest.raises(OutputError, match=r"report\.json: expected a name that ends in \.html"):
+    with pytest.raises(OutputError, match=r"report\.json: expected a file name ending in \.html"):
         build_report(sample(), tmp_path / "report.json")
     assert not list(tmp_path.iterdir())
 
@@ -180,7 +180,7 @@ def test_a_damaged_json_names_file_and_field(tmp_path, text, message):
 def test_data_that_does_not_fit_together_is_refused():
     with pytest.raises(ValidationError, match="UEM: 1 scores, 0 lows and 0 highs for 2 lengths"):
         LengthLine(name="UEM", kind="model", lengths=(5, 10), f1=(0.2,))
-    with pytest.raises(ValidationError, match="UEM: 1 values of loss at 2 places"):
+    with pytest.raises(ValidationError, match="UEM: 1 values of loss for 2 steps"):
         TrainingCurve(name="UEM", x=(1, 2), loss=(0.3,))
     with pytest.raises(ValidationError, match="finite number"):
         TrainingCurve(name="UEM", x=(1,), loss=(float("nan"),))

@@ -147,7 +147,7 @@ def test_an_adapter_without_a_task_prompt_is_trained_too(start, tiny_data, tmp_p
 
 def test_what_an_adapter_cannot_be_made_for_is_refused(start, tiny_data, tmp_path):
     with pytest.raises(
-        ValueError, match=r"a backbone beside start must be frozen; set backbone\.train=frozen"
+        ValueError, match=r"with start, the backbone must be frozen; set backbone\.train=frozen"
     ):
         ModelSettings(start="packaged", backbone={"kind": "causal", "name": "some", "train": "lora"})
     with pytest.raises(ValueError, match="start is a complete model, but user_first is also given"):

@@ -1,4 +1,4 @@
-"""The ``palate fold`` command: turns event logs into the states of their users."""
+"""The ``palate fold`` command: builds the states of all users in event logs."""
 
 from __future__ import annotations
 
@@ -23,27 +23,23 @@ def fold(
         list[str], Argument(metavar="EVENTS...", help="Event files: CSV, JSON lines, Parquet.")
     ],
     run: Annotated[
-        Path, Option(metavar="RUN", help="Run whose states are computed, or  packaged  with --data.")
+        Path, Option(metavar="RUN", help="Run whose states are computed; or  packaged,  with --data.")
     ],
     out: Annotated[Path, Option(help="New folder for the states.")],
     previous: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Folder of an earlier fold, to whose states the events are added."),
+        Option(metavar="DIR", help="Folder of an earlier fold to add the events to; default: start empty."),
     ] = None,
-    data: Annotated[
-        Path | None, Option(help="Dataset that a model without its own catalogue is bound to.")
-    ] = None,
+    data: Annotated[Path | None, Option(help="Dataset that a model without a catalogue is bound to.")] = None,
     engine: EngineOption = "local",
-    workers: Annotated[
-        int | None, Option(min=1, help="Number of processes; one per CPU if not given.")
-    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Number of processes; default: one per CPU.")] = None,
     blocks: Annotated[
         int | None,
-        Option(min=1, max=65_535, help="Number of blocks of users; by the size of the files if not given."),
+        Option(min=1, max=65_535, help="Number of blocks of users; default: by the size of the files."),
     ] = None,
     format: Annotated[
         Literal["csv", "jsonl", "parquet"] | None,
-        Option(help="Format of the files; by their names if not given."),
+        Option(help="Format of the files; default: by their file names."),
     ] = None,
     columns: Annotated[
         str | None, _column("Names of all columns, separated by commas, for files without a header line.")
@@ -57,7 +53,7 @@ def fold(
     time_col: Annotated[str | None, _column("The time: a number since 1970, or an ISO date.")] = None,
     id_col: Annotated[
         str | None,
-        _column("The event's id; default event_id. Without ids, events with equal content are one event."),
+        _column("The event's id; default event_id. Without ids, rows with equal content are one event."),
     ] = None,
     deleted_col: Annotated[
         str | None,
@@ -69,7 +65,7 @@ def fold(
     skip_bad_rows: Annotated[bool, Option("--skip-bad-rows", help="Skip rows that cannot be read.")] = False,
     backbone: BackboneOption = None,
 ) -> None:
-    """Fold event logs into the states of their users; run it again to resume an interrupted job."""
+    """Build the states of all users from event logs; run it again to resume an interrupted job."""
     from palate.data.tabular.settings import own_settings
     from palate.fold.job import FoldOptions, fold_log
     from palate.system.progress import counting_bar

@@ -1,4 +1,4 @@
-"""Settings of generative recommenders, which read and write item ids as text: P5 and POD."""
+"""Settings of generative recommenders, P5 and POD, whose input and output are item ids as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Family: TypeAlias = Literal["sequential", "direct", "rating", "explanation", "re
 
 
 def _ranking() -> dict[Family, float]:
-    """Return the default proportions: the families that rank items."""
+    """Return the default proportions of families: those that rank items."""
     return {"sequential": 1.0, "direct": 1.0}
 
 
@@ -57,11 +57,11 @@ class P5Settings(GenerativeSettings):
 
 
 class PODSettings(GenerativeSettings):
-    """POD: learned vectors for each family before the prompt, and batches of one family after the other (2023)."""
+    """POD: P5 with learned prompt vectors per family, and batches of one family in turn (Li et al., 2023)."""
 
     kind: Literal["pod"] = "pod"
     prompt_vectors: int = Field(3, ge=1)
-    """Learned vectors for each family."""
+    """Number of learned prompt vectors per family."""
 
 
 AnyGenerativeSettings = Annotated[P5Settings | PODSettings, Field(discriminator="kind")]

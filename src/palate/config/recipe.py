@@ -176,8 +176,8 @@ class CausalSettings(PretrainedSettings):
     def _wide_where_it_is_trained(cls, dtype: str, info: ValidationInfo) -> str:
         if dtype == "bfloat16" and info.data.get("train") == "full":
             raise ValueError(
-                "bfloat16 is for weights that are not trained, and train is 'full'; set train to frozen or lora, or "
-                "leave it at float32 and set the recipe's train.bf16=true"
+                "bfloat16 is for frozen weights, and train is 'full'; set train to frozen or lora, or leave dtype at "
+                "float32 and set the recipe's train.bf16=true"
             )
         return dtype
 
@@ -286,7 +286,7 @@ class EquippedSettings(KindSettings):
     @classmethod
     def _by_a_view(cls, named: int, info: ValidationInfo) -> int:
         if named and not info.data.get("view", True):
-            raise ValueError("needs view=true, by which categories are named; set named=0")
+            raise ValueError("needs view=true, which selects the categories; set named=0")
         return named
 
     @property
@@ -404,8 +404,8 @@ class ModelSettings(Section):
         encoder = info.data.get("user_encoder")
         if event_texts and isinstance(encoder, TextSettings | UniversalSettings):
             raise ValueError(
-                f"event texts are an input beside item vectors, which a {encoder.kind!r} user encoder does not "
-                "read; set event_texts=false, or use 'streaming', 'resampler', 'uem', 'mlp', 'pooled' or 'equipped'"
+                f"event texts require item vectors, which a {encoder.kind!r} user encoder does not read; set "
+                "event_texts=false, or use 'streaming', 'resampler', 'uem', 'mlp', 'pooled' or 'equipped'"
             )
         return event_texts
 
@@ -414,11 +414,11 @@ class ModelSettings(Section):
     def _of_a_user_encoder(cls, conditioning: str, info: ValidationInfo) -> str:
         if conditioning == "cross-attention":
             if isinstance(info.data.get("user_encoder"), TextSettings | UniversalSettings):
-                raise ValueError("'cross-attention' is for user vectors, and not for a prompt of tokens")
-            if info.data.get("user_first"):
                 raise ValueError(
-                    "'cross-attention' leaves no user prompt to come first; set user_first=false"
+                    "'cross-attention' requires user vectors, not a text history; set it to 'prompt'"
                 )
+            if info.data.get("user_first"):
+                raise ValueError("'cross-attention' has no user prompt in the input; set user_first=false")
         return conditioning
 
     @model_validator(mode="after")
@@ -431,7 +431,7 @@ class ModelSettings(Section):
             given = [name for name in given if name not in BESIDE_A_START]
         if "backbone" in given:
             if getattr(self.backbone, "train", "full") != "frozen":
-                raise ValueError("a backbone beside start must be frozen; set backbone.train=frozen")
+                raise ValueError("with start, the backbone must be frozen; set backbone.train=frozen")
             given = [name for name in given if name not in BESIDE_A_BACKBONE]
         if given:
             raise ValueError(
@@ -588,7 +588,7 @@ class TrainSettings(Section):
     def _divides(cls, optim: str, info: ValidationInfo) -> str:
         if optim == "adafactor" and info.data.get("shard_parameters"):
             raise ValueError(
-                "cannot be sharded by shard_parameters; use adamw_torch, or leave shard_parameters out"
+                "does not support shard_parameters; use adamw_torch, or leave shard_parameters out"
             )
         return optim
 
@@ -596,9 +596,7 @@ class TrainSettings(Section):
     @classmethod
     def _without_a_number_of_its_own(cls, size: int | None, info: ValidationInfo) -> int | None:
         if size is not None and info.data.get("gradient_accumulation_steps", 1) > 1:
-            raise ValueError(
-                "says how many batches are accumulated; set gradient_accumulation_steps=1 beside it"
-            )
+            raise ValueError("determines the accumulation; set gradient_accumulation_steps=1 with it")
         return size
 
     @field_validator("questions", mode="before")
@@ -613,7 +611,7 @@ class TrainSettings(Section):
     ) -> dict[QuestionKind, float]:
         if info.data.get("rounds", 1) > 1 and not questions:
             raise ValueError(
-                "needs several kinds of questions where train.rounds asks more than one; set rounds=1"
+                "needs at least two kinds of questions if train.rounds is greater than 1; set rounds=1"
             )
         return questions
 
@@ -621,9 +619,7 @@ class TrainSettings(Section):
     @classmethod
     def _with_a_loss(cls, alone: float, info: ValidationInfo) -> float:
         if alone and not info.data.get("auxiliary_weight", 1.0):
-            raise ValueError(
-                "needs train.auxiliary_weight above 0, the loss that the user encoder learns by alone"
-            )
+            raise ValueError("needs train.auxiliary_weight above 0, the only loss in that phase")
         return alone
 
     @field_validator("answers")
@@ -631,7 +627,7 @@ class TrainSettings(Section):
     def _with_a_view(cls, answers: str, info: ValidationInfo) -> str:
         if answers == "view" and not info.data.get("auxiliary_weight", 1.0):
             raise ValueError(
-                "'view' needs train.auxiliary_weight above 0, the loss that the user encoder's view learns by"
+                "'view' needs train.auxiliary_weight above 0, the loss that trains the user encoder's view"
             )
         return answers
 
@@ -776,7 +772,7 @@ class Recipe(Section):
     train: TrainSettings = TrainSettings()
     recommend: RecommendSection | None = None
     """If set, the run trains a recommender; of the other settings only name, seed, data, items and train.threads
-    apply, unless it is trained beside the model."""
+    apply, unless ``beside_model`` is set."""
     pepler: PeplerSettings | None = None
     """If set, the run trains PEPLER; of the other settings only name, seed, data and, of ``train``, threads, batches,
     learning rates, precision, clipping and evaluations apply; with ``newcomer_steps`` also items, model.user_encoder
@@ -812,7 +808,8 @@ class Recipe(Section):
         if self.train.gradient_checkpointing and self.model.conditioning == "cross-attention":
             raise ValueError(
                 "train.gradient_checkpointing does not work with model.conditioning=cross-attention, whose user "
-                "vectors are gone when layers are recomputed; set it to false, or model.conditioning=prompt"
+                "vectors are no longer available when layers are recomputed; set it to false, or "
+                "model.conditioning=prompt"
             )
         return self
 
@@ -820,8 +817,8 @@ class Recipe(Section):
     def _ranked_by_a_protocol(self) -> Recipe:
         if self.data.protocol is not None and not self.is_recommenders and self.generative is None:
             raise ValueError(
-                f"data.protocol is {self.data.protocol!r}, which only a recommender is trained by; leave it out, or "
-                "add a section 'recommend', which may be empty: {}"
+                f"data.protocol is {self.data.protocol!r}, which applies to recommenders only; leave it out, or add a "
+                "section 'recommend', which may be empty: {}"
             )
         return self
 
@@ -835,8 +832,8 @@ class Recipe(Section):
             )
         if "categories" in self.generative.families and self.data.protocol not in (None, "new-users"):
             raise ValueError(
-                f"data.protocol is {self.data.protocol!r}, by which test users are learned from, and the family "
-                "'categories' is evaluated on users who are not; set data.protocol to new-users, or leave it out"
+                f"data.protocol is {self.data.protocol!r}, which trains on test users, and the family 'categories' is "
+                "evaluated on users outside the training data; set data.protocol to new-users, or leave it out"
             )
         backbone = self.model.backbone
         if isinstance(backbone, CausalSettings) or getattr(backbone, "train", "full") != "full":

@@ -3,8 +3,8 @@
 A kind is registered by a call (:func:`register_user_encoder`, :func:`register_task`, :func:`register_predictor`,
 :func:`register_ranker`) or by the entry point of an installed package, in the group ``palate.user_encoders``,
 ``palate.tasks``, ``palate.predictors`` or ``palate.rankers``: its name is the kind, its value a function without
-arguments that makes the call. Recipes, saved
-models and the command line look kinds up here by name; no module that such a file names is imported.
+arguments that makes the call. Recipes, saved models and the command line look kinds up here by name; no module that
+such a file names is imported.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Registry(Generic[Entry]):
             raise ConflictError(f"a {self.noun} needs a name, found {kind!r}")
         self._load_builtins()
         if self._entries.setdefault(kind, entry) != entry:
-            raise ConflictError(f"the {self.noun} {kind!r} is registered already; give yours another name")
+            raise ConflictError(f"the {self.noun} {kind!r} is already registered; use another name")
 
     def find(self, kind: str) -> Entry:
         """Look up a kind, including those of installed packages.
@@ -106,7 +106,7 @@ class Registry(Generic[Entry]):
 
 @dataclass(frozen=True)
 class UserEncoderKind:
-    """Settings of a kind of user encoder and its factory; None if the kind needs no user encoder."""
+    """Settings of a kind of user encoder, and its factory, which is None for the text history."""
 
     settings: type[KindSettings]
     build: Callable[[Any, EncoderSizes], nn.Module] | None
@@ -132,7 +132,7 @@ class RankerKind:
 
 @dataclass(frozen=True)
 class RunKind:
-    """A kind of run that rankings take by its folder, named by its section of the recipe."""
+    """A kind of run that ``palate rank`` accepts by its folder, named after its section of the recipe."""
 
     settings: type[KindSettings]
     load: Callable[[Path, Any], Any]

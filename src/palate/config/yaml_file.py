@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 def _expanded(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
     """Count the nodes in a node, with aliases expanded; more than :data:`MOST_NODES` for a recursive one."""
     if node not in counted:
-        counted[node] = MOST_NODES + 1  # until it is counted, for recursion
+        counted[node] = MOST_NODES + 1  # the value found by a recursive alias, before the count is known
         inner: list[Any] = [] if isinstance(node, yaml.ScalarNode) else list(node.value)
         parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
         counted[node] = 1 + sum(_expanded(part, counted) for part in parts)

@@ -30,7 +30,7 @@ def demo_facts(results: DemoResults, seconds: dict[str, float], peak_memory_gib:
         "Parameters, palate": _parameters(run),
         "Parameters, the paper's UEM": _parameters(results.runs[PAPER]),
         "Seed": str(manifest.seed),
-        "Commit": manifest.commit or "an installed package",
+        "Commit": manifest.commit or "unknown (an installed package)",
         "Versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
     return tuple(Fact(label=label, value=value) for label, value in facts.items())
@@ -40,33 +40,34 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
     """Describe the method and its limitations."""
     main, paper = (results.runs[name].recipe for name in (MAIN, PAPER))
     task = load_task(main.task, results.comparison.dataset.info)
-    width = getattr(paper.model.user_encoder, "width", None) or "as many"
+    width = getattr(paper.model.user_encoder, "d_model", None)
     window, examples = results.evaluation.setting.window, results.comparison.examples
     lengths = results.comparison.dataset.interactions.lengths[examples.user_index]
     whole = int((lengths <= window).sum())
     return (
         "palate's user encoder reads the number and the sum of a window's ratings by category, and a summary of the "
-        "training users. Empirical-Bayes estimates of what the full history will say are corrected by a network whose "
-        "weights all categories share, and which had been pretrained on random populations alone; the names that it "
-        "decides on stand in the user prompt, and the backbone, pretrained on random names, says them. Its decisions "
-        "are calibrated on the training users. Here the network was trained further on random windows of "
-        f"{main.windows.shortest} to {main.windows.longest} of their interactions; where no step is better on the "
-        "dev users, the pretrained weights stay.",
-        "The paper's User Embedding Module gives one user-prompt vector an item. Here it has a size that trains on "
-        f"a CPU: its input is narrowed to {width} channels, at first to what a linear probe reads of an item's "
-        f"categories and rating. It learns from windows of {paper.windows.longest} of real training users only, by "
-        f"the answer's loss only, for the first {paper.train.window_labels:.0%} of its training with labels from the "
-        "window itself, with a backbone as small. The paper trains one for each length; this one answers for all.",
-        f"The truth comes from the full history, by a rule: up to {main.task.max_labels} categories with a mean "
-        f"rating above {task.like_above:g} are liked, below {task.dislike_below:g} disliked, if rated "
-        f"{main.task.min_count} times. The same rule on the visible window is the yardstick. {whole} of the "
-        f"{len(lengths)} test users have no more than {window} ratings: for them the window is the whole "
-        f"history, and the rule is right by definition. Counting alone is shown the full history.",
-        f"One run and one split: the intervals over {len(lengths)} test users say nothing of another seed or split, "
-        f"and differences smaller than they are wide should not be trusted. Windows are drawn at random. The scores "
-        f"by length ({LENGTHS[0]} to {LENGTHS[-1]}) are means over {DRAWS} windows a user.",
-        "The paper has two oddities: its table of history lengths repeats the text method's row at 5 items, and the "
-        "gains in its abstract are over counting. Neither matters here, where nothing is compared with its figures.",
+        "training users. It corrects empirical-Bayes estimates of the full history by a network whose weights are "
+        "shared by all categories and were pretrained on random populations only. The names of the selected "
+        "categories form the user prompt, and the backbone, pretrained on random names, generates the answer from "
+        "them. The decisions are calibrated on the training users. Here the network was fine-tuned on random windows "
+        f"of {main.windows.shortest} to {main.windows.longest} of their interactions; if no step improves the score "
+        "on dev users, the pretrained weights are kept.",
+        "The paper's User Embedding Module has one user-prompt vector per item. Here its size is reduced to train on "
+        f"a CPU: its input is projected to {width} channels, initialised from a linear probe for an item's "
+        f"categories and from its rating. It is trained on windows of {paper.windows.longest} of real training users "
+        "only, with the answer's loss only, on labels computed from the window for the first "
+        f"{paper.train.window_labels:.0%} of the steps, and with a backbone of the same size. The paper trains one "
+        "model per window length; this one is evaluated at all lengths.",
+        "The true labels are computed from the full history by the label rule: up to "
+        f"{main.task.max_labels} categories with a mean rating above {task.like_above:g} are liked, and below "
+        f"{task.dislike_below:g} disliked, with at least {main.task.min_count} ratings. The baseline is the same "
+        f"rule on the visible window. {whole} of the {len(lengths)} test users have at most {window} ratings: their "
+        "window is the full history, and the rule is right by definition. Only counting reads the full history.",
+        f"There is one run and one split: the intervals over {len(lengths)} test users do not cover other seeds or "
+        "splits, and smaller differences are not significant. Windows are drawn at random. The scores by length "
+        f"({LENGTHS[0]} to {LENGTHS[-1]}) are means over {DRAWS} windows per user.",
+        "The paper has two inconsistencies: its table of history lengths repeats the text method's row at 5 items, "
+        "and the gains in its abstract are relative to counting. No score here is compared with the paper's.",
     )
 
 

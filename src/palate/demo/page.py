@@ -1,4 +1,4 @@
-"""Collects the data of the demo's report from evaluation results."""
+"""Builds the data of the demo's report from evaluation results."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from palate.words import plural
 SHOWN = {MAIN: "palate", PAPER: "the paper's UEM"}
 NOTES = {
     MAIN: "counts by category and a summary of the population, windows of any length",
-    f"{MAIN}, view in a template": "what the user encoder has decided, without the language model",
-    PAPER: "one user-prompt vector an item; a small size",
-    "rule": "the label rule on what the models see",
-    "shrinkage": "category means drawn toward the training users'",
+    f"{MAIN}, view in a template": "the user encoder's decisions, without the language model",
+    PAPER: "one user-prompt vector per item; a small size",
+    "rule": "the label rule on the window that the models read",
+    "shrinkage": "category means shrunk toward the training users'",
     "counting": "most frequent categories of the full history",
-    "population": "the training users' most common labels, for everybody",
+    "population": "the training users' most common labels, for every user",
 }
 CONTROLS = (
     "population",
@@ -61,11 +61,11 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
     return ReportData(
         title="palate demo: what does this user like?",
         lead=(
-            f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and say "
-            f"in words which {plural(info.category_field)} the user likes and dislikes over the whole history. "
-            f"palate's comes with the package and was trained further on this data for {_steps(MAIN, results):,} "
-            f"steps, the paper's User Embedding Module from nothing for {_steps(PAPER, results):,}. All predictors "
-            f"below answered for the same {users} test users, whom no model saw in training."
+            f"Two small models read {results.evaluation.setting.window} ratings of a user of {info.name} and name "
+            f"the {plural(info.category_field)} that the user likes and dislikes over the full history. "
+            f"palate's packaged model was fine-tuned on this data for {_steps(MAIN, results):,} steps; the paper's "
+            f"User Embedding Module was trained from scratch for {_steps(PAPER, results):,}. All predictors below "
+            f"are evaluated on the same {users} test users, who are not in the training data."
         ),
         warnings=tuple(_by_shown_name(warning) for warning in results.evaluation.warnings),
         facts=demo_facts(results, seconds, peak_memory_gib),
@@ -87,7 +87,7 @@ def demo_page(results: DemoResults, seconds: dict[str, float], peak_memory_gib: 
 
 
 def _by_shown_name(text: str) -> str:
-    """Replace a run's name at the beginning by its name in the report."""
+    """Replace a leading run name by its name in the report."""
     run, colon, rest = text.partition(":")
     return SHOWN.get(run, run) + colon + rest
 
@@ -140,7 +140,7 @@ def _prompt_tokens(run: str, results: DemoResults) -> float | None:
 
 
 def _training_curve(name: str, curve: Curve) -> TrainingCurve:
-    """Loss and dev score by step."""
+    """Convert a run's curve: loss and dev score by step."""
     scored = [(row.step, row.f1) for row in curve.scores if row.f1 is not None]
     return TrainingCurve(
         name=name,
@@ -167,7 +167,7 @@ def _categories(model: PredictorScores, rule: PredictorScores) -> CategoryCompar
 
 
 def _examples(results: DemoResults) -> Iterator[ExampleUser]:
-    """Select the first test users, preferring those whose window is not the whole history."""
+    """Select the first test users, preferring those whose history is longer than the window."""
     dataset, examples = results.comparison.dataset, results.comparison.examples
     hidden = dataset.interactions.lengths[examples.user_index] > examples.windows.length
     for row in np.argsort(~hidden, kind="stable")[:EXAMPLES].tolist():

@@ -1,4 +1,4 @@
-"""Runs the demo: two models on MovieLens 100K and a report; resumes where it stopped."""
+"""Runs the demo: trains and scores two models on MovieLens 100K and writes a report; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from palate.training.side_by_side import train_side_by_side
 from palate.training.train import train_run
 
 RECIPES = (Path(__file__).with_name("demo.yaml"), Path(__file__).with_name("demo_uem.yaml"))
-"""The palate model, and the paper's."""
+"""Recipes of the palate model and of the paper's."""
 VECTORS = "item-vectors"
-"""The demo's item vector cache, separate because vectors encoded beside other texts may differ in the last digits."""
+"""The demo's own item vector cache; vectors encoded in other batches may differ in the last digits."""
 
 
 def run_demo(
@@ -39,15 +39,24 @@ def run_demo(
     source: str | Path = "ml-100k",
     recipes: tuple[Path, Path] = RECIPES,
 ) -> Path:
-    """Prepare ``source``, train both recipes on it, score them on the test users; returns the report's path.
+    """Prepare a dataset, train both recipes on it in parallel processes, and score them on the test users.
 
-    Everything lies in ``out``: ``data``, the runs ``main`` and ``paper``, the scores, and ``report.html`` with its
-    data in ``report.json``. Both are trained at the same time, each in a process of its own. What is complete is not
-    done again, and an interrupted training goes on from its last checkpoint. ``report`` is told what happens, a line
-    at a time; ``progress`` shows bars.
+    Completed stages are skipped, and an interrupted training resumes from its last checkpoint.
 
-    Raises what :func:`palate.items.encoder_files.encoder_folder`, :func:`palate.data.prepare.prepare` and
-    :func:`palate.training.train.train_run` raise.
+    Args:
+        out: Folder for ``data``, the runs ``main`` and ``paper``, the scores, and ``report.html`` with
+            ``report.json``.
+        report: Called with status messages.
+        progress: Whether to show progress bars.
+        source: Source of the dataset, as for ``palate prepare``.
+        recipes: Recipe files of the palate model and of the paper's.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        PalateError: As :func:`palate.items.encoder_files.encoder_folder`, :func:`palate.data.prepare.prepare` and
+            :func:`palate.training.train.train_run` raise.
     """
     with locked(out):
         remove_leftovers(out)
@@ -65,7 +74,7 @@ def _run(
     stages = Stages(out / "stages.json")
     for recipe, name in ((main, MAIN), (paper, PAPER)):
         if not RunFolder(out / name).model.is_dir() and _reads_vectors(recipe):
-            encoder_folder(recipe.items)  # before anything is fetched
+            encoder_folder(recipe.items)  # check that it is available before downloading the dataset
     if not (out / "data").is_dir():
         with stages.timed("preparing"):
             prepare(source, out / "data", report=tell, progress=progress)
@@ -83,11 +92,11 @@ def _run(
 def _train(
     runs: Mapping[str, tuple[Recipe, Path]], stages: Stages, tell: Callable[[str], None], progress: bool
 ) -> None:
-    """Train what is not trained yet; the vectors of the items that all of them read are made once before."""
+    """Train the runs that are not finished, after encoding the items that all of them read."""
     waiting = {}
     for name, (recipe, out) in runs.items():
         if RunFolder(out).model.is_dir():
-            train_run(recipe, out, report=tell)  # which checks that it is this recipe's
+            train_run(recipe, out, report=tell)  # returns at once after checking the recipe
         else:
             waiting[name] = recipe, out
     if not waiting:
@@ -97,7 +106,7 @@ def _train(
         for recipe, _ in waiting.values():
             with reproducible(recipe.train.threads, find_device()):
                 build_table(recipe, load_dataset(recipe.data.path), encoded)
-    tell(f"training {' and '.join(waiting)}, side by side")
+    tell(f"training {' and '.join(waiting)} in parallel")
     with stages.timed("training"):
         train_side_by_side(waiting, tell)
 

@@ -10,7 +10,7 @@ from palate.evaluation.evaluate import Evaluation
 from palate.runs.run import RunFolder
 
 MAIN, PAPER = "main", "paper"
-"""The demo's two runs, by folder: the palate model, and the paper's."""
+"""Folders of the demo's two runs: the palate model, and the paper's."""
 LENGTHS = (5, 10, 20, 30, 50, 75, 100)
 DRAWS = 3
 """Number of windows per test user and length; the score at a length is their mean."""
@@ -20,7 +20,7 @@ BY_LENGTH = ("rule", "shrinkage", MAIN, PAPER)
 
 @dataclass(frozen=True, eq=False)
 class DemoResults:
-    """Results of the demo."""
+    """Runs, evaluation and scores by window length of the demo."""
 
     runs: dict[str, RunFolder]
     comparison: Comparison
@@ -29,7 +29,7 @@ class DemoResults:
 
 
 def measure(out: Path) -> DemoResults:
-    """Score the finished runs and the references at the recipe's window, and by the window's length."""
+    """Score the finished runs and the references at the recipe's window length, and by window length."""
     runs = {name: RunFolder(out / name) for name in (MAIN, PAPER)}
     it = prepare_comparison(["population", *(str(run.path) for run in runs.values())], Options(users="all"))
     evaluation = it.evaluate()

@@ -1,4 +1,4 @@
-"""User encoders, which turn a history into a user prompt.
+"""User encoders: modules that map a history to a user prompt.
 
 Public names: ``base.UserPrompt``, ``base.UserEncoder``, ``kinds.build_user_encoder``,
 ``batch.VectorCatalogue``, ``batch.EventBatch``, ``batch.windows_of``, ``streaming.StreamingEncoder``,

@@ -36,7 +36,7 @@ class MLPAdapter(nn.Module):
         self.project = nn.Linear(settings.d_ff, sizes.embedding)
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Encode each window item by item: [B, P] interactions to [B, P, E]."""
+        """Encode each interaction by itself: [B, P] interactions to [B, P, E]."""
         items = self.item(events.item_vectors.flatten(1))  # [N, d_ff]: each distinct item is projected once
         ratings = self.rating(_ratings(events))  # [R, d_ff]
         hidden = self.layers(items[events.item] + ratings[events.rating])
@@ -44,10 +44,10 @@ class MLPAdapter(nn.Module):
 
 
 class PooledEncoder(nn.Module):
-    """One embedding of the user, which an MLP maps to a user prompt of one vector, as in E2P (arXiv 2505.17051).
+    """An MLP from one embedding of the user to a user prompt of one vector, as in E2P (arXiv 2505.17051).
 
-    E2P takes the embedding from a recommender. Here it is computed without training: the mean of the history's item
-    vectors, and the mean of these times their ratings on a scale from -1 to 1.
+    E2P takes the user embedding from a recommender. Here it is computed without training: the mean of the history's
+    item vectors, and their mean weighted by the ratings on a scale from -1 to 1.
     """
 
     def __init__(self, settings: PooledSettings, sizes: EncoderSizes) -> None:

@@ -1,7 +1,7 @@
-"""Interface of user encoders: a batch of windows to user prompts.
+"""The interface of user encoders, which map a batch of windows to user prompts.
 
-A user encoder is a module with ``forward(events) -> UserPrompt``: :mod:`palate.encoders.uem` holds the paper's,
-:mod:`palate.encoders.kinds` lists all, and :mod:`palate.config.registry` says how to add another.
+A user encoder is a module with ``forward(events) -> UserPrompt``. :mod:`palate.encoders.uem` holds the paper's,
+:mod:`palate.encoders.kinds` registers all of palate's, and :mod:`palate.config.registry` describes how to add one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class UserPrompt:
         return np.asarray(self.category_logits.detach().double().sigmoid().cpu().numpy())
 
     def expected_f1(self, named: Bools, most: int) -> Doubles | None:
-        """Estimate the F1 of answers by the probabilities, as it was found to be kept, [B]; None without logits.
+        """Estimate the F1 of answers from the probabilities, calibrated by ``kept``, [B]; None without logits.
 
         Args:
             named: Liked labels that the answers name, [B, L].
@@ -78,11 +78,11 @@ class UserPrompt:
         return expected
 
     def split(self) -> list[Tensor]:
-        """Return each user's vectors without padding: B tensors [M, E] of their own lengths."""
+        """Return each user's vectors without padding: B tensors [M, E] whose M differs."""
         return [vectors[mask] for vectors, mask in zip(self.embeddings, self.mask, strict=True)]
 
     def each(self) -> list[UserPrompt]:
-        """Return a user prompt without padding for each user, with the names and vectors of categories."""
+        """Return one user prompt without padding per user, with ``named`` and ``entities``."""
         return [
             replace(
                 UserPrompt.of([vectors]),
@@ -97,8 +97,8 @@ class UserPrompt:
         """Join user prompts into one batch.
 
         Args:
-            users: User prompts. Names are kept if all have them; vectors of categories may be missing where no
-                question asks about a category, and are zeros there.
+            users: User prompts. ``named`` is kept if all have it; ``entities`` may be missing for users whose
+                question is not about a category, and are zeros for them.
 
         Returns:
             The batch, without category logits.
@@ -135,7 +135,7 @@ class EncoderSizes:
 
 
 def spread_of(deviation: Tensor) -> Tensor:
-    """Return standard deviations [N] to divide by; 1 for channels in which all are 0, like texts in a catalogue."""
+    """Return standard deviations [N] that are safe to divide by: 1 for constant channels, and at least 1e-4."""
     return torch.where(deviation == 0, torch.ones_like(deviation), deviation.clamp(min=1e-4))
 
 
@@ -148,7 +148,7 @@ class UserEncoder(Protocol):
 
 
 class KeptState(Protocol):
-    """State of an encoder for the histories of B users."""
+    """Protocol of an encoder's state for the histories of B users."""
 
     @property
     def count(self) -> Tensor:
@@ -160,9 +160,9 @@ class KeptState(Protocol):
 
 @runtime_checkable
 class KeepsState(Protocol):
-    """Protocol of user encoders that keep a state of a history, to which events are added and removed.
+    """Protocol of user encoders with an incremental state: events can be added to it and removed from it.
 
-    Such an encoder reads whole histories: ``user_prompt(add(init_state(B), events))`` equals ``forward(events)``.
+    Such an encoder reads full histories: ``user_prompt(add(init_state(B), events))`` equals ``forward(events)``.
     """
 
     def init_state(self, users: int) -> Any:
@@ -191,19 +191,20 @@ class KeepsState(Protocol):
         """Compute the user prompts of B users."""
 
     def pack(self, state: Any, table: Any) -> bytes:
-        """Serialise a state; ``table`` holds the items that its events were of."""
+        """Serialise a state; ``table`` is the item table that its events refer to."""
 
     def unpack(self, data: bytes, table: Any, path: Path | None = None) -> Any:
-        """Deserialise the result of :meth:`pack`, for a table that may have more items.
+        """Deserialise the result of :meth:`pack`; ``table`` may have additional items.
 
         Raises:
-            DataError: It is damaged, or of other weights or items; it must be built from the stored events.
+            DataError: The bytes are damaged, or belong to other weights or items; rebuild the state from the stored
+                events.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """Inputs that a catalogue-free encoder is bound to."""
+    """The population, category names and backbone embeddings that a catalogue-free encoder is bound to."""
 
     summary: PopulationSummary
     names: Sequence[Sequence[int]]
@@ -220,7 +221,7 @@ class Binding:
 class BindsToData(Protocol):
     """Protocol of catalogue-free user encoders.
 
-    Their user prompts contain tokens, beside which they scale their other vectors themselves (:class:`Binding`).
+    Their user prompts mix token embeddings with other vectors, which the encoder scales itself (:class:`Binding`).
     """
 
     summary: PopulationSummary | None
@@ -228,7 +229,7 @@ class BindsToData(Protocol):
 
     @property
     def name_places(self) -> Tensor | None:
-        """Marks of the tokens of a category's name in a question [S, E], as :meth:`Asked.embedded` takes them."""
+        """Position vectors of the tokens of a category's name in a question [S, E], for :meth:`Asked.embedded`."""
 
     def summarised(
         self,
@@ -239,13 +240,22 @@ class BindsToData(Protocol):
         kind: WindowKind = "random",
         read: Callable[[Windows], Any] | None = None,
     ) -> PopulationSummary:
-        """Summarise a dataset's training users, with decisions calibrated on windows of a kind and labels of a truth.
+        """Summarise a dataset's training users, and calibrate the decisions on their windows.
 
-        It is quick for histories of some lengths, if these are given; ``read`` looks up windows over the dataset.
+        Args:
+            dataset: The dataset.
+            task: The task, with its label rule.
+            near: Lengths of the only histories to calibrate for, which takes less time; all lengths if empty.
+            truth: Interactions that the labels for the calibration are computed from.
+            kind: Kind of the windows for the calibration.
+            read: Looks up the encoder's inputs for windows, for an encoder that reads item vectors.
+
+        Returns:
+            The summary.
         """
 
     def trained_on_data(self) -> Iterable[nn.Parameter]:
-        """List the weights that a training on one dataset's users adapts; the others write the prompt."""
+        """List the weights that training on one dataset adapts; the others only write the prompt."""
 
     def bound(self, binding: Binding) -> Any:
         """Return an encoder with the same weights, bound to another population and catalogue."""

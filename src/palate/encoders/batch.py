@@ -1,4 +1,4 @@
-"""Input batches of user encoders: indices, and the vectors that they refer to."""
+"""Input batches of user encoders: windows as indices, and the item and rating vectors that they refer to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS_A_DAY = 86_400
 
 
 class WindowTensors(TypedDict):
-    """Windows of B users as indices: the arguments of every catalogue and of the model's forward."""
+    """Windows of B users as indices: the arguments of each catalogue and of the model's ``forward``."""
 
     unique: Tensor
     """Distinct items of the batch, as indices into the catalogue, [N]."""
@@ -41,23 +41,23 @@ class WindowTensors(TypedDict):
     time: Tensor
     """Days since 1970, float64, [B, P]."""
     complete: NotRequired[Tensor]
-    """True where a window is known to show the whole history, [B]; nowhere if it is not given."""
+    """True where a window is known to be the full history, [B]; all False if absent."""
     event: NotRequired[Tensor]
-    """Numbers that identify the interactions (:func:`event_number`), [B, P]; 0 for none."""
+    """Integers that identify the interactions (:func:`event_number`), [B, P]; 0 without an id."""
     texts: NotRequired[Tensor]
-    """Embeddings of events' texts, [B, P, S], zeros for events without one; None if no event has a text."""
+    """Embeddings of the events' texts, [B, P, S], zeros for events without text; absent if no event has one."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventBatch:
     """Windows of B users; ``item_vectors`` holds each distinct item of the batch once or, with texts, each event."""
 
-    item_vectors: Tensor  # [N, F, S]; with event texts, these are the last field
+    item_vectors: Tensor  # [N, F, S]; the last field is the event's text, if texts are read
     item: Tensor  # [B, P] into item_vectors
     rating_vectors: Tensor  # [R, S]
     rating_numbers: Tensor  # [R] rating values, mapped linearly to -1 to 1
     rating: Tensor  # [B, P] into rating_vectors
-    mask: Tensor  # [B, P] true where an interaction stands
+    mask: Tensor  # [B, P] true at interactions, false at padding
     time: Tensor  # [B, P] float64 days since 1970
 
     @property
@@ -73,7 +73,7 @@ class VectorCatalogue(nn.Module):
 
     Args:
         table: The items.
-        event_texts: Give events one more field, the vector of what the user wrote of the item.
+        event_texts: Whether events have one more field, the embedding of the text that the user wrote.
     """
 
     item_vectors: Tensor
@@ -107,7 +107,7 @@ class VectorCatalogue(nn.Module):
 
 
 def _with_texts(items: Tensor, item: Tensor, texts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return one item per event, [B * P, F + 1, S], with the event's text as last field; zeros without one."""
+    """Return one item per event, [B * P, F + 1, S], whose last field is the event's text, or zeros."""
     each = items[item.flatten()]  # [B * P, F, S]
     text = torch.zeros_like(each[:, :1]) if texts is None else texts.to(each.dtype).flatten(0, 1)[:, None]
     return torch.cat([each, text], dim=1), _numbered(item)
@@ -125,10 +125,10 @@ class CategoryEvents:
     item: Tensor  # [B, P] into membership
     index: Tensor  # [B, P] into the catalogue
     rating: Tensor  # [B, P] into the rating values
-    mask: Tensor  # [B, P] true where an interaction stands
+    mask: Tensor  # [B, P] true at interactions, false at padding
     time: Tensor  # [B, P] int64 seconds since 1970
-    complete: Tensor | None  # [B] true where the full history is known to be shown
-    event: Tensor  # [B, P] numbers that identify the interactions, 0 for none
+    complete: Tensor | None  # [B] true where the window is known to be the full history
+    event: Tensor  # [B, P] integers that identify the interactions, 0 without an id
     vectors: EventBatch | None = None
     """The same interactions with the vectors of their items; None if the table has none."""
 
@@ -147,7 +147,7 @@ class CategoryCatalogue(nn.Module):
         """Look up the categories of a batch."""
         unique, item = windows["unique"], windows["item"]
         index, membership = unique[item], self.membership[unique]
-        if self.vectors is not None and self.vectors.event_texts:  # then each event is an item of its own
+        if self.vectors is not None and self.vectors.event_texts:  # then each event has its own item vector
             membership, item = membership[item.flatten()], _numbered(item)
         return CategoryEvents(
             membership=membership,
@@ -181,7 +181,7 @@ def window_tensors(windows: Windows, device: torch.device | str = "cpu") -> Wind
 
 
 def event_number(event_id: str | None) -> int:
-    """Return the number that identifies an event in states: 63 bits of the sha256 of its id; 0 without an id."""
+    """Return the integer that identifies an event in states: 63 bits of the SHA-256 of its id; 0 without an id."""
     if not event_id:
         return 0
     return int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:8], "little") >> 1
@@ -199,12 +199,12 @@ def windows_of(
     Args:
         histories: B histories, oldest interaction first.
         table: The known items and the rating scale.
-        size: Maximum number of interactions, of which the most recent are kept; None for all.
-        repeats: Whether repeated interactions with an item stay.
-        encode: Converts what users wrote to vectors; None if texts are not read.
+        size: Maximum number of interactions per user; the most recent are kept. None for all.
+        repeats: Whether repeated interactions with an item are kept.
+        encode: Converts the events' texts to vectors [N, S]; None if texts are not read.
 
     Returns:
-        Windows [B, P] with what :meth:`History.latest` keeps.
+        Windows [B, P] of the interactions that :meth:`History.latest` keeps.
 
     Raises:
         DataError: An item is unknown, a rating is not on the scale, or the columns of a history differ in length.

@@ -1,4 +1,4 @@
-"""Calibrates a universal network's decisions on a population's training users, in seconds and without gradients."""
+"""Calibrates a universal network's decisions on a population's training users, without gradients."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from palate.tasks.category_preference import CategoryPreference
 
 LENGTHS = (3, 6, 12, 25, 50, 100, 200, 400)
-"""Window lengths at which decisions are calibrated, as far as enough users have longer histories."""
+"""Window lengths at which decisions are calibrated, if enough users have longer histories."""
 FEWEST_USERS, LEAST_SHARE = 20, 0.02
 """Minimum number, and share, of users with longer histories for a window length to be used."""
 MOST_USERS, MOST_CELLS = 1_500, 60_000
-"""Limits of the users of one length, and of their number times the categories'."""
+"""Maximum number of users per window length, and of users times categories."""
 WINDOWS = 600
-"""Minimum number of windows of one length; several per user if there are few users."""
+"""Minimum number of windows per length; several per user if there are few users."""
 BATCH_CELLS = 8_000
 """Maximum batch size, in users times categories."""
 WINDOWS_AT_ONCE = 256
-"""Windows whose corrections are computed at once."""
+"""Batch size of the corrections, in windows."""
 
 
 def enough_users(users: int) -> int:
@@ -55,21 +55,21 @@ class Effort:
     """Effort of a calibration: window lengths, users and folds."""
 
     near: Sequence[int] = ()
-    """Lengths of the histories that will be decided on, between which the window lengths are chosen; all if none."""
+    """Lengths of the histories to decide on; window lengths are chosen within their range. No limit if empty."""
     cells: int = MOST_CELLS
-    """Maximum number of users of one window length, times the categories'."""
+    """Maximum number of users times categories, per window length."""
     least: int = 200
-    """Users that are read in any case, if there are as many."""
+    """Minimum number of users, whatever ``cells`` is, if there are as many."""
     folds: int = FOLDS
-    """Number of folds of the users, each with a summary of the others."""
+    """Number of folds of the users; each is read with a summary of the other folds."""
 
     @classmethod
     def quick(cls, near: Sequence[int]) -> Effort:
-        """Return the effort for a few histories of these lengths that are used only once."""
+        """Return a reduced effort for a few histories of these lengths that are decided on only once."""
         return cls(tuple(near), cells=25_000, least=80, folds=2)
 
     def sizes(self, lengths: Ints) -> list[int]:
-        """Choose the window lengths that enough users [N] have longer histories than."""
+        """Choose the window lengths that are shorter than the histories of enough users [N]."""
         enough = enough_users(len(lengths))
         there = [size for size in LENGTHS if (lengths > size).sum() >= enough]
         if not self.near or not there:
@@ -78,7 +78,7 @@ class Effort:
         return sorted({there[min(max(at, 0), len(there) - 1)] for one in places for at in (one - 1, one)})
 
     def most(self, categories: int) -> int:
-        """Maximum number of users of one window length."""
+        """Return the maximum number of users per window length."""
         return int(min(MOST_USERS, max(self.cells // categories, self.least)))
 
 
@@ -103,17 +103,17 @@ def calibrated(
         summary: The population's summary.
         dataset: The dataset.
         task: The task, with its label rule.
-        users: User indices, all training users if None.
-        kind: Which windows of their histories are read.
-        effort: How much is read.
+        users: User indices; all training users if None.
+        kind: Kind of the windows.
+        effort: Numbers of users, windows and folds.
         truth: Interactions that the labels come from, see :func:`palate.data.windows.draw_with_truth`.
-        correction: Computes what is added to the log-odds of windows, [B, L, 2]; nothing if None.
+        correction: Computes a term [B, L, 2] to add to the log-odds of windows; none if None.
 
     Returns:
-        The summary with decisions; without, if no length has enough users with longer histories.
+        The summary with decisions, or without them if too few users have histories longer than any window length.
 
     Raises:
-        LeakageError: ``users`` contains others than training users.
+        LeakageError: ``users`` contains a user outside the training split.
     """
     users = dataset.users("train") if users is None else users
     without, part = summaries_without(dataset, task, users, effort.folds)
@@ -173,7 +173,7 @@ def read_in_batches(
         network: The network.
         counts: Their counts.
         population: Their populations.
-        place: Which population each user is of, [B]; the first if None.
+        place: Index of each user's population, [B]; the first if None.
 
     Returns:
         The log-odds.

@@ -1,4 +1,4 @@
-"""The universal user encoder: maps counts by category and a population's summary to names of liked categories."""
+"""The universal user encoder: maps counts by category and a population's summary to names of categories."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class UniversalEncoder(nn.Module):
 
     @property
     def name_places(self) -> Tensor | None:
-        """Marks of the tokens of a category's name in a question, [S, E]; None for plain names."""
+        """Position vectors of the tokens of a category's name in a question, [S, E]; None for plain names."""
         return self.prompt.name_places
 
     def summarised(
@@ -114,13 +114,13 @@ class UniversalEncoder(nn.Module):
             )
 
     def trained_on_data(self) -> Iterator[nn.Parameter]:
-        """List the weights of the network and the latent queries, which a training on one dataset's users adapts."""
+        """List the weights of the network and of the latent queries, which training on one dataset adapts."""
         yield from self.network.parameters()
         if self.latent is not None:
             yield from self.latent.parameters()
 
     def with_latent(self, settings: StreamingSettings, sizes: EncoderSizes) -> UniversalEncoder:
-        """Return the encoder with new latent queries, which at first change nothing; it shares all other weights."""
+        """Return the encoder with new latent queries, initialised to have no effect; it shares all other weights."""
         other = _sharing_weights(self)
         other.latent = correcting(settings, sizes).to(self._device)
         return other
@@ -136,11 +136,11 @@ class UniversalEncoder(nn.Module):
             self.network.learn_own(len(known_summary(self.summary).categories))
 
     def bound(self, binding: Binding) -> UniversalEncoder:
-        """Return the encoder of another population and other names, which shares this one's weights.
+        """Return an encoder for another population and other names that shares this one's weights.
 
         Raises:
-            MismatchError: An answer may name more categories than the user prompt has places for, or a new encoder has
-                vectors of more categories than there are.
+            MismatchError: The task's ``max_labels`` exceeds the names that fit in the user prompt, or the encoder has
+                learned vectors for more categories than the population has.
         """
         summary = binding.summary
         if summary.max_labels > self.prompt.most:
@@ -155,7 +155,7 @@ class UniversalEncoder(nn.Module):
             )
         other = _sharing_weights(self)
         known = () if self.summary is None else self.summary.categories[: self.own]
-        if summary.categories[: len(known)] != known:  # their vectors say nothing of these
+        if summary.categories[: len(known)] != known:  # the learned vectors are of other categories
             other.network = _sharing_weights(self.network)
             other.network.own = None
         other.prompt = _sharing_weights(self.prompt)
@@ -169,7 +169,7 @@ class UniversalEncoder(nn.Module):
         return self._written(self._read(events), events.complete)
 
     def view(self, base: Tensor, features: Tensor) -> UserPrompt:
-        """Compute the category logits alone, of windows whose inputs of the network are known, for a training.
+        """Compute only the category logits, from precomputed network inputs; for training.
 
         Args:
             base: The estimates' log-odds, [B, L, 2].
@@ -226,7 +226,7 @@ class UniversalEncoder(nn.Module):
     def _written(self, parts: HistoryParts, complete: Tensor | None = None) -> UserPrompt:
         """Select the categories of B users, and compute their user prompts.
 
-        Of a state, from which a user will go on, nothing is known to be ``complete``.
+        ``complete`` is None for a state, because more events may follow.
         """
         summary, population = known_summary(self.summary), self._population
         assert population is not None
@@ -235,7 +235,7 @@ class UniversalEncoder(nn.Module):
         logits, hidden = self.network(reading)
         if parts.latent is not None:
             correction = self._correction(parts.latent)
-            if complete is not None:  # nothing is left to estimate
+            if complete is not None:  # the labels follow from the counts
                 correction = correction * ~complete[:, None, None]
             logits = logits + correction
         found, length = logits.detach().double().cpu().numpy(), counts.length.cpu().numpy()
@@ -243,11 +243,11 @@ class UniversalEncoder(nn.Module):
         decisions = summary.usual_decisions
         labels, probabilities = decide(found, marks, length, decisions, summary.max_labels)
         kept = torch.from_numpy(decisions.kept_at(length))
-        if complete is not None:  # what was calibrated on parts of histories
+        if complete is not None:  # the decisions were calibrated on partial histories
             kept[complete.cpu()] = kept.new_tensor(AS_EXPECTED)
         named = np.stack([labels.liked, labels.disliked], axis=1)
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
-        if not self.training:  # the loss is that of the network itself
+        if not self.training:  # the loss is computed on the network's own logits
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
         rated = None
         if summary.feedback != "implicit":
@@ -265,7 +265,7 @@ class UniversalEncoder(nn.Module):
         assert self.latent is not None
         if events.vectors is None:
             raise MismatchError(
-                "the user encoder has latent queries, and its items have no vectors; build the table"
+                "the user encoder has latent queries, but its items have no vectors; build the table"
             )
         sums: UserState = self.latent.reader(events.vectors)
         return sums

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CategoryCounts:
-    """Statistics of B users by category, all int64: exact to add, to remove and to merge, in any order.
+    """Statistics of B users by category, all int64, so that adding, removing and merging are exact in any order.
 
     Ratings are in steps of the scale (:func:`palate.data.population.rating_steps`).
     """
@@ -52,13 +52,13 @@ class CategoryCounts:
         """Count the events of B users.
 
         Args:
-            membership: Which item has which category, in units of 1/MEMBER, [N, L].
+            membership: Weight of each category in each item, in units of 1/MEMBER, [N, L].
             item: Items, as rows of ``membership``, [B, P].
             steps: Ratings in steps of the scale, [B, P].
             mask: True at events, False at padding, [B, P].
 
         Returns:
-            Their counts. Sums are exact below 2^53.
+            The counts, exact below 2^53.
         """
         there, rating = mask.double(), steps.double() * mask
         weights = torch.stack([there, rating, rating * steps], dim=1)  # [B, 3, P]
@@ -95,12 +95,12 @@ class CategoryCounts:
         left = CategoryCounts(*(mine - its for mine, its in zip(self._columns, other._columns, strict=True)))
         if bool((left.count < 0).any()) or bool((left.length < 0).any()) or bool((left.squares < 0).any()):
             raise MismatchError(
-                "events were to be removed that the counts do not contain; build them from the stored events"
+                "the counts do not contain the events to remove; rebuild them from the stored events"
             )
         return left
 
     def extended(self, categories: int) -> CategoryCounts:
-        """Append categories that no event has had, up to ``categories``."""
+        """Append categories without events, up to a total of ``categories``."""
         more = (0, categories - self.count.shape[1])
         count, total, squares = (
             functional.pad(part, more) for part in (self.count, self.total, self.squares)

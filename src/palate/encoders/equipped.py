@@ -1,6 +1,6 @@
 """Published user encoders with palate's additions: categories as input, standardised inputs, a view, and names.
 
-A rival that lacks them is not beaten by an idea, but by its inputs: so each kind can be had in both forms.
+Each kind is available with and without them, so that a comparison can tell the architecture from its inputs.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from palate.encoders.batch import CategoryEvents, VectorCatalogue
 
 CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
-"""Initial gain of the category and rating channels, which are few; that of the others is 1."""
+"""Initial gains of the category and rating channels, which are few; 1 for the others."""
 
 
 class EquippedEncoder(nn.Module):
     """A user encoder with narrow standardised inputs, category logits, and names of selected categories.
 
-    - ``item`` and ``rating`` map an item's vectors, with its categories as they are (0 or 1 each), and a rating's
-      vector and number to ``d_model`` channels. At first they are standardised by the catalogue: the first channels
-      are the categories, one is the rating.
-    - The *view* are logits that each category is liked and disliked, from the mean and the maximum of the user prompt:
-      the auxiliary loss learns by them, and so does the user encoder, before the backbone understands anything.
-    - The names of the likeliest categories by the view stand before the user prompt.
+    - ``item`` maps an item's vectors and its categories (0 or 1 each) to ``d_model`` channels, ``rating`` a rating's
+      vector and number. They are initialised to standardise over the catalogue: the first channels are the
+      categories, one is the rating.
+    - The *view* is a head on the mean and the maximum of the user prompt, with logits that each category is liked and
+      disliked. Its auxiliary loss trains the user encoder before the backbone can read the user prompt.
+    - Embeddings of the likeliest categories' names, by the view, are prepended to the user prompt.
 
     Args:
-        settings: Which of these it has.
+        settings: Which of these additions it has.
         sizes: Sizes of the data and the backbone.
         encoder: The user encoder, of one field of ``d_model`` values.
     """
@@ -63,13 +63,13 @@ class EquippedEncoder(nn.Module):
         """Initialise the inputs from the differences between items and between ratings.
 
         Vectors of texts from one template have a large common part without information: it is subtracted, and the
-        rest scaled to unit variance. The first C channels are categories: as they are or, without exact ones, by a
-        linear probe on the item vectors; the first channel of the ratings' that is left is their number.
+        rest scaled to unit variance. The first C channels are the categories, exact if the encoder reads them and
+        otherwise predicted by a linear probe on the item vectors; the next channel is the rating's number.
 
         Args:
             table: Vectors of all items and rating values.
             probe_weights: Weights of a linear probe for C categories, [C, F·S].
-            chosen: Which categories these are, [C].
+            chosen: Indices of these categories, [C].
         """
         items, ratings = table.item_vectors.flatten(1), table.rating_vectors
         size, count = items.shape[1], len(chosen)
@@ -89,11 +89,11 @@ class EquippedEncoder(nn.Module):
         self.item.weight[count], self.item.bias[count] = (
             0,
             0,
-        )  # this channel is the rating's, where both are added
+        )  # item and rating are added: this channel is the rating's alone
 
     @staticmethod
     def _standardise(layer: nn.Linear, vectors: Tensor) -> None:
-        """Start with random channels of the standardised vectors [N, S]; further inputs of the layer count nothing."""
+        """Initialise a layer to random projections of the standardised vectors [N, S], and its other inputs to 0."""
         mean, spread = vectors.mean(dim=0), spread_of(vectors.std(dim=0))
         size = len(mean)
         layer.weight.zero_()
@@ -122,7 +122,7 @@ class EquippedEncoder(nn.Module):
             return replace(user, category_logits=logits)
         names = self.named(logits).to(user.embeddings.dtype)  # [B, 2 · named, E]
         return UserPrompt(
-            torch.cat([names, user.embeddings], dim=1),  # padding stays at the end
+            torch.cat([names, user.embeddings], dim=1),  # so that padding remains at the end
             torch.cat([user.mask.new_ones(names.shape[:2]), user.mask], dim=1),
             logits,
         )

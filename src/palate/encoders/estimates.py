@@ -1,8 +1,9 @@
 """Empirical-Bayes estimates of each category's statistics in a user's full history, from a part of it.
 
-They need no training: a user's means are normal around the population's, with the population's covariance; the numbers
-of interactions are beta-binomial; and the length of the full history is one of the population's that is not shorter.
-All ratings are in units of the population's spread, from its mean, so that the scale does not matter.
+They need no training. A user's mean ratings by category are multivariate normal with the population's mean and
+covariance; the numbers of interactions are beta-binomial; the length of the full history is drawn from those in the
+population that are at least as long. Ratings are standardised by the population's mean and spread, so that the scale
+does not matter.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ROUNDING = 2e-5
 
 @dataclass(frozen=True, eq=False)
 class PopulationInputs:
-    """Summaries of A populations over L categories as tensors: A is 1, or B with one for each user."""
+    """Summaries of A populations over L categories as tensors; A is 1, or B for one population per user."""
 
     mean: Tensor  # [A, 1] in units of the ratings
     spread: Tensor  # [A, 1] in units of the ratings
@@ -43,10 +44,8 @@ class PopulationInputs:
         Tensor  # [A, 1] in units of the spread from the mean; of shares as multiples if there are no ratings
     )
     dislike_below: Tensor  # [A, 1]
-    relative: (
-        Tensor  # [A, 1] 1 if the thresholds move with the user's mean, 0 if they are the same for everybody
-    )
-    noise: Tensor  # [A, 1] in units of the spread, as all that follow
+    relative: Tensor  # [A, 1] 1 if the thresholds are relative to the user's mean, 0 if they are absolute
+    noise: Tensor  # [A, 1] in units of the spread, like the means and factors below
     means: Tensor  # [A, L]
     factor: Tensor  # [A, L, K]
     own: Tensor  # [A, L]
@@ -64,7 +63,7 @@ class PopulationInputs:
 
     @classmethod
     def of(cls, summaries: Sequence[PopulationSummary]) -> PopulationInputs:
-        """Convert summaries over as many categories, of the same feedback and number of labels."""
+        """Convert summaries with the same number of categories, kind of feedback and number of labels."""
         implicit = summaries[0].feedback == "implicit"
         parts = [_columns(summary, implicit) for summary in summaries]
         rank = max(part["factor"].shape[1] for part in parts)
@@ -77,7 +76,7 @@ class PopulationInputs:
         return cls(**tensors, max_labels=summaries[0].max_labels, implicit=implicit)
 
     def __getitem__(self, rows: Tensor) -> PopulationInputs:
-        """Select the population of each of B users by its place, [B]."""
+        """Select the population of each of B users by its index, [B]."""
         return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> PopulationInputs:
@@ -123,16 +122,16 @@ class Seen:
     """Statistics of the observed interactions of B users, [B, L] or [B, 1]."""
 
     count: Tensor  # [B, L]
-    total: Tensor  # [B, L] sum of the ratings, from the population's mean
-    within: Tensor  # [B, 1] sum of squares around the user's means of the categories
+    total: Tensor  # [B, L] sum of the standardised ratings
+    within: Tensor  # [B, 1] sum of squared deviations from the user's category means
     length: Tensor  # [B, 1]
-    whole: Tensor  # [B, 1] sum of all ratings, from the population's mean
-    weight: Tensor  # [B, L] sum of the ratings as they are
-    whole_weight: Tensor  # [B, 1]
+    whole: Tensor  # [B, 1] sum of all standardised ratings
+    weight: Tensor  # [B, L] sum of the ratings, not standardised
+    whole_weight: Tensor  # [B, 1] sum of all ratings, not standardised
 
     @classmethod
     def of(cls, counts: CategoryCounts, population: PopulationInputs) -> Seen:
-        """Convert counts."""
+        """Convert exact counts to standardised statistics."""
         p = population
         count = counts.count.double() / MEMBER
         total = counts.total.double() / MEMBER
@@ -154,7 +153,7 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """Estimates for B users; final values are those of the full history, at N possible lengths of it."""
+    """Estimates for B users; "final" values are those of the full history, for N possible lengths of it."""
 
     taste: Tensor  # [B, L] mean rating that the user gives to the category's items
     taste_sd: Tensor  # [B, L]
@@ -176,13 +175,13 @@ class Reading:
     estimates: Estimates
     population: PopulationInputs
     complete: Tensor | None
-    """Whether the counts are of the full history, [B]; no one's if None."""
+    """Whether the counts are of the full history, [B]; False for all if None."""
 
     @classmethod
     def of(
         cls, counts: CategoryCounts, population: PopulationInputs, complete: Tensor | None = None
     ) -> Reading:
-        """Read counts; of one population, or one for each user."""
+        """Estimate from counts, with one population or one per user."""
         seen = Seen.of(counts, population)
         return cls(seen, estimate_history(seen, population, complete), population, complete)
 
@@ -201,9 +200,9 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
     """Estimate the full history of B users.
 
     Args:
-        seen: What was seen of them.
-        p: Their population.
-        complete: Whether that was all of the history, [B]; no one's if None.
+        seen: Statistics of the observed interactions.
+        p: The users' population.
+        complete: Whether these are the full history, [B]; False for all if None.
 
     Returns:
         The estimates.
@@ -222,7 +221,7 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
     often = _reached(seen.count, unseen, first, second, p.min_count)
     least = (p.min_count - seen.count).clamp(min=0)[
         :, None
-    ]  # where it is reached, at least so many more came
+    ]  # interactions still missing to the minimum count
     if p.implicit:
         final = seen.whole_weight[:, None] + unseen * p.mean[:, None]
         each = (p.means * p.spread + p.mean)[:, None]
@@ -254,10 +253,10 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
 def thresholds_of(
     seen: Seen, p: PopulationInputs, offset: Tensor | None = None, complete: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Estimate the thresholds of B users, above which a category is liked and below which it is disliked, [B or A, 1].
+    """Estimate the thresholds above which a category is liked and below which it is disliked, each [B or A, 1].
 
-    They differ between users if the label rule is relative to the user's mean, which is drawn to the estimated
-    ``offset`` [B, 1] of users whose history is not ``complete``; to nothing without an offset.
+    They differ between users if the label rule is relative to the user's mean. That mean is shrunk to the estimated
+    ``offset`` [B, 1] for users whose history is not ``complete``; it is not shrunk without an offset.
     """
     own = seen.whole / seen.length.clamp(min=1)
     if offset is not None:
@@ -273,12 +272,12 @@ def chances_of_labels(e: Estimates, p: PopulationInputs, like_above: Tensor, dis
     Args:
         e: Estimates for B users.
         p: Their population.
-        like_above: Thresholds of the label rule, in units of the spread, [A, 1].
-        dislike_below: The same, [A, 1].
+        like_above: Threshold of a liked label, in units of the spread, [A, 1].
+        dislike_below: Threshold of a disliked label, in units of the spread, [A, 1].
 
     Returns:
-        The probabilities that a category's final score is beyond the threshold, its count is enough, and at most
-        ``max_labels - 1`` others are beyond it; as if scores were independent.
+        The probabilities that a category's final score is beyond the threshold, its final count is sufficient, and at
+        most ``max_labels - 1`` categories have a better score, assuming independent scores.
     """
     liked = _among_best(e.score, e.score_sd, e.often, like_above, p.max_labels)
     disliked = _among_best(-e.score, e.score_sd, e.lacking, -dislike_below, p.max_labels)
@@ -289,13 +288,13 @@ def labels_of_all(seen: Seen, p: PopulationInputs, like_above: Tensor, dislike_b
     """Compute the labels of users with fully observed histories, as the label rule does except for ties by name.
 
     Args:
-        seen: What was seen of B users.
+        seen: Statistics of B users.
         p: Their population.
-        like_above: Thresholds, in units of the spread, [A, 1].
-        dislike_below: The same, [A, 1].
+        like_above: Threshold of a liked label, in units of the spread, [A, 1].
+        dislike_below: Threshold of a disliked label, in units of the spread, [A, 1].
 
     Returns:
-        The place of each category in each half, 0 for the best, -1 for those that have no label, [B, L, 2].
+        Rank of each category among the liked and among the disliked, 0 for the best, -1 without the label, [B, L, 2].
     """
     count, score = seen.count.double(), scores_of_all(seen, p)
     expected = seen.length * p.weighted_share.clamp(min=1e-6).double() if p.implicit else count
@@ -308,7 +307,7 @@ def labels_of_all(seen: Seen, p: PopulationInputs, like_above: Tensor, dislike_b
 
 
 def scores_of_all(seen: Seen, p: PopulationInputs) -> Tensor:
-    """Compute the scores of the label rule, in units of the spread or as multiples of shares, [B, L]."""
+    """Compute the scores of the label rule [B, L]: in units of the spread, or multiples of the expected share."""
     if p.implicit:
         share = p.weighted_share.clamp(min=1e-6).double()
         score = seen.weight / seen.whole_weight.clamp(min=1e-9) / share
@@ -331,16 +330,16 @@ def _own_noise(seen: Seen, p: PopulationInputs) -> Tensor:
 
 
 def _tastes(seen: Seen, p: PopulationInputs, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the best linear estimate of all categories' means at once: mean and deviation [B, L], and offset [B, 1].
+    """Compute the best linear estimates of all categories' means jointly: mean and deviation [B, L], offset [B, 1].
 
-    An item of several categories counts in each of them: what the categories say together is weighted accordingly.
+    An item with several categories counts in each of them, so the evidence is weighted down accordingly.
     """
     there = seen.count > 0
     mean = seen.total / seen.count.clamp(min=1) - p.means  # [B, L]
     error = noise**2 / seen.count.clamp(min=1e-6)
     repeated = (seen.count.sum(1, keepdim=True) / seen.length.clamp(min=1)).clamp(
         min=1
-    )  # categories of an item
+    )  # mean number of categories per item
     weight = there / (p.own + repeated * error)  # [B, L]
     factor = p.factor.expand(len(seen.count), -1, -1)  # [B, L, K]
     precision = factor.mT @ (weight[..., None] * factor) + torch.eye(factor.shape[2], device=factor.device)
@@ -356,7 +355,7 @@ def _tastes(seen: Seen, p: PopulationInputs, noise: Tensor) -> tuple[Tensor, Ten
 
 
 def _final_lengths(length: Tensor, quantiles: Tensor) -> Tensor:
-    """Return possible lengths of the full history: quantiles of those in the population that are longer, [B, N]."""
+    """Return possible lengths of the full history [B, N]: quantiles of the population's longer histories."""
     quantiles = quantiles.expand(len(length), -1).contiguous()
     last = quantiles.shape[1] - 1
     start = torch.searchsorted(quantiles, length, right=True).float()  # [B, 1]
@@ -365,19 +364,19 @@ def _final_lengths(length: Tensor, quantiles: Tensor) -> Tensor:
     low = place.long()
     part = place - low
     found = quantiles.gather(1, low) * (1 - part) + quantiles.gather(1, (low + 1).clamp(max=last)) * part
-    beyond = length * (1 + nodes)  # longer than anyone's
+    beyond = length * (1 + nodes)  # for users with the longest history of all
     return torch.where(start >= last, beyond, found).maximum(length + 1).round()
 
 
 def _reached(count: Tensor, unseen: Tensor, first: Tensor, second: Tensor, least: Tensor) -> Tensor:
-    """Compute the probability that at least ``least`` interactions are there in the end, [B, N, L].
+    """Compute the probability that the final count is at least ``least``, [B, N, L].
 
     Args:
-        count: Interactions that were seen, [B, L].
-        unseen: Interactions to come, of any category, [B, N, 1].
-        first: Parameters of the beta distribution of the category's share, [B, L].
-        second: The same, [B, L].
-        least: Number of interactions, [A, 1].
+        count: Observed interactions by category, [B, L].
+        unseen: Number of unobserved interactions of any category, [B, N, 1].
+        first: First parameter of the beta distribution of the category's share, [B, L].
+        second: Second parameter, [B, L].
+        least: Minimum count, [A, 1].
     """
     first, second, missing = first[:, None], second[:, None], (least - count)[:, None]
     fewer = torch.zeros_like(unseen * first)
@@ -398,7 +397,7 @@ def _reached(count: Tensor, unseen: Tensor, first: Tensor, second: Tensor, least
 def _among_best(score: Tensor, sd: Tensor, eligible: Tensor, above: Tensor, most: int) -> Tensor:
     """Compute the probability of being eligible, above a threshold, and among the ``most`` best, [B, N, L].
 
-    An integral over the score: at each point, the others that are better are a Poisson-binomial number.
+    This is an integral over the score; at each point, the number of better categories is Poisson-binomial.
     """
     start = above[:, None, :, None]  # [A, 1, 1, 1]
     highest = (score + 3 * sd).amax(dim=2, keepdim=True)[..., None]  # [B, N, 1, 1]
@@ -411,7 +410,7 @@ def _among_best(score: Tensor, sd: Tensor, eligible: Tensor, above: Tensor, most
     better = (eligible[..., None] * (beyond[..., :-1] + beyond[..., 1:]) / 2).clamp(max=0.995)  # [B, N, L, G]
     odds = better / (1 - better)
     none = torch.log1p(-better)
-    none = (none.sum(2, keepdim=True) - none).exp()  # that no other is better
+    none = (none.sum(2, keepdim=True) - none).exp()  # probability that no other category is better
     sums = [odds.pow(power).sum(2, keepdim=True) - odds.pow(power) for power in range(1, most)]
     number = symmetric = torch.ones_like(odds)
     polynomials = [symmetric]

@@ -1,4 +1,4 @@
-"""Precomputed training examples of the universal network: inputs that do not depend on weights, and labels."""
+"""Precomputed training examples of the universal network: labels, and inputs that do not depend on the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NetworkExamples:
-    """Inputs of the network and labels, of N windows."""
+    """Inputs of the network and labels of N windows."""
 
     base: Tensor  # [N, L, 2]
     features: Tensor  # [N, L, F]
@@ -35,10 +35,10 @@ class NetworkExamples:
     def of(
         cls, network: UniversalNetwork, counts: CategoryCounts, population: PopulationInputs, truth: Tensor
     ) -> NetworkExamples:
-        """Read the counts of N windows; ``truth`` is [N, L, 2]."""
+        """Compute the inputs from the counts of N windows; ``truth`` [N, L, 2] are the labels."""
         return cls(*network.inputs(Reading.of(counts, population)), truth)
 
     @classmethod
     def joined(cls, parts: Sequence[NetworkExamples]) -> NetworkExamples:
-        """Concatenate examples over as many categories."""
+        """Concatenate examples with the same number of categories."""
         return cls(*(torch.cat([getattr(one, column.name) for one in parts]) for column in fields(cls)))

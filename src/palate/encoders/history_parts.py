@@ -1,7 +1,7 @@
 """State of a user's history in parts: exact counts by category, the newest events and, optionally, latent sums.
 
-Each part has a version of its own and is serialised under its name. The latent sums over item vectors, those of
-:mod:`palate.encoders.state`, belong to encoders that are trained for a catalogue, and to their weights.
+Each part has its own version and is serialised under its name. The latent sums over item vectors, from
+:mod:`palate.encoders.state`, exist only for encoders trained on one catalogue, and are valid only for their weights.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = dict[str, np.ndarray]
 RECENT = 50
-"""Newest events that are kept of a user."""
+"""Number of newest events that are kept per user."""
 VERSIONS = {"counts": 1, "recent": 2, "latent": 1}
-"""Version of each part, by its name."""
+"""Format version of each part, by its name."""
 LATENT = "latent.state"
-REBUILD = "build it from the stored events"
+REBUILD = "rebuild it from the stored events"
 _LONG_AGO = np.iinfo(np.int64).min
 
 
@@ -43,21 +43,21 @@ class LatentReader(NamedTuple):
     identity: str
     """Identity of the weights."""
     like: UserState
-    """A state of their sizes, on the device of the state."""
+    """A state with the expected sizes, on the device to load to."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecentEvents:
-    """All events of B users that are newer than a point in time, oldest first, right-padded: at most :data:`RECENT`.
+    """The newest events of B users, at most :data:`RECENT` each, oldest first and right-padded.
 
-    Events are ordered by time and then by item, so that the result of a merge does not depend on its order. The point
-    in time lies before all events until more than :data:`RECENT` were added.
+    They are all events newer than ``since``, which precedes every event until more than :data:`RECENT` were added.
+    Events are ordered by time and then by item, so that merging is independent of the order.
     """
 
     item: Tensor  # [B, N] int64 into the table
     rating: Tensor  # [B, N] int64 into the rating values
     time: Tensor  # [B, N] int64 seconds since 1970
-    event: Tensor  # [B, N] int64 numbers that identify the events (event_number), 0 for none
+    event: Tensor  # [B, N] int64 that identify the events (event_number), 0 without an id
     number: Tensor  # [B] int64 events
     since: Tensor  # [B, 2] int64 time and item of the newest event that was dropped
 
@@ -75,7 +75,7 @@ class RecentEvents:
 
     @classmethod
     def of(cls, events: CategoryEvents) -> RecentEvents:
-        """Select the newest of a batch of events [B, P]."""
+        """Keep the newest events of a batch [B, P]."""
         since = cls.empty(len(events.mask), events.mask.device).since
         return _newest((events.index, events.rating, events.time, events.event), events.mask, since)
 
@@ -91,7 +91,7 @@ class RecentEvents:
         return _newest(columns, there, _later(self.since, other.since))
 
     def remove(self, other: RecentEvents) -> RecentEvents:
-        """Remove the events of another part of the histories: of the same item and time and, if given, the same id."""
+        """Remove the events of another part of the histories, matched by item, time and, if given, id."""
         same = (self.item[:, :, None] == other.item[:, None]) & (self.time[:, :, None] == other.time[:, None])
         mine, its = self.event[:, :, None], other.event[:, None]
         same &= (mine == its) | (mine == 0) | (its == 0)
@@ -105,7 +105,7 @@ class RecentEvents:
 
 @dataclass(frozen=True, eq=False)
 class HistoryParts:
-    """State of B users: counts by category, newest events and, for encoders that have them, latent sums."""
+    """State of B users: counts by category, newest events and, for some encoders, latent sums."""
 
     counts: CategoryCounts
     recent: RecentEvents
@@ -120,7 +120,7 @@ class HistoryParts:
 
     @property
     def sums(self) -> UserState:
-        """The latent sums of a state that has them."""
+        """The latent sums; only for states that have them."""
         assert self.latent is not None
         return self.latent
 
@@ -150,13 +150,13 @@ class HistoryParts:
 
         Args:
             other: The state of these events.
-            latent: The latent sums that are left, which only their encoder can tell.
+            latent: The remaining latent sums, which only their encoder can compute.
 
         Returns:
             The state without the events.
 
         Raises:
-            MismatchError: This state does not contain them.
+            MismatchError: This state does not contain the events.
         """
         return HistoryParts(self.counts.remove(other.counts), self.recent.remove(other.recent), latent)
 
@@ -164,8 +164,8 @@ class HistoryParts:
         """Serialise to safetensors.
 
         Args:
-            table: The items, of whose categories the ids are noted, and of which the digest.
-            reader: Identity of the weights that the latent sums were made with.
+            table: The items; the ids of their categories and a digest are written, to be checked on loading.
+            reader: Identity of the weights that the latent sums were computed with.
 
         Returns:
             The bytes.
@@ -204,17 +204,17 @@ class HistoryParts:
 
         Args:
             data: The bytes.
-            table: A table that begins with the items of the state's, and has its categories; new ones have no events.
+            table: An item table that starts with the items of the table it was written with, and has its categories.
             device: Device of the state.
-            path: File that errors name.
-            latent: What must have made the latent sums; None if there must be none.
+            path: File to name in errors.
+            latent: Weights that the latent sums must belong to; None if the state must have no latent sums.
 
         Returns:
             The state.
 
         Raises:
-            DataError: It is damaged, of an earlier version, of items with other categories or ratings, or its latent
-                sums are of other weights.
+            DataError: The bytes are damaged, of another version, of items with other categories or ratings, or with
+                latent sums of other weights.
         """
         try:
             arrays = load(data)
@@ -241,10 +241,10 @@ def _parsed(arrays: Arrays, metadata: Mapping[str, str], table: CategoryTable, l
     """Parse a state without its latent sums; raises ValueError or a similar error if it is invalid."""
     made, expected = json.loads(metadata["state"]), _versions(latent)
     if made["parts"] != expected:
-        raise ValueError(f"its parts are {made['parts']}, expected {expected}")
+        raise ValueError(f"the parts are {made['parts']}, expected {expected}")
     items = int(made["items"])
     if items > len(table) or made["digest"] != table.digest(items):
-        raise ValueError("its items are others, or have other categories")
+        raise ValueError("it was written for other items, or items with other categories")
     counts, recent = _part(arrays, "counts"), _part(arrays, "recent")
     counts = _by_category(counts, counts.pop("categories"), table)
     columns = {name: torch.from_numpy(array.astype(np.int64)) for name, array in counts.items()}
@@ -261,10 +261,10 @@ def _part(arrays: Mapping[str, Any], part: str) -> Arrays:
 
 
 def _by_category(counts: Arrays, ids: np.ndarray, table: CategoryTable) -> Arrays:
-    """Move the columns of the state's categories [L'] to their places in the table."""
+    """Reorder the columns of the state's categories [L'] to the table's order [L]."""
     place = {one: number for number, one in enumerate(table.category_ids.tolist())}
     if lost := [one for one in ids.tolist() if one not in place]:
-        raise ValueError(f"{len(lost)} of its categories are not among those of the items")
+        raise ValueError(f"the items lack {len(lost)} of its categories")
     at = [place[one] for one in ids.tolist()]
     moved = dict(counts)
     for name in ("count", "total", "squares"):
@@ -279,7 +279,7 @@ def _check_shapes(state: HistoryParts, items: int, values: int) -> None:
     whole = (*(getattr(recent, name).shape == shape for name in ("item", "rating", "time", "event")),)
     rows = {len(state.counts.whole), len(state.counts.count), len(recent.number), len(recent.since), users}
     if not all(whole) or rows != {users} or recent.since.shape[1:] != (2,) or shape[1] > RECENT:
-        raise ValueError("its columns do not fit together")
+        raise ValueError("the columns are inconsistent")
     for name, most in (("item", items), ("rating", values), ("number", shape[1] + 1)):
         column = getattr(recent, name)
         if column.numel() and not 0 <= int(column.min()) <= int(column.max()) < most:
@@ -287,14 +287,14 @@ def _check_shapes(state: HistoryParts, items: int, values: int) -> None:
 
 
 def _newest(columns: tuple[Tensor, ...], there: Tensor, since: Tensor) -> RecentEvents:
-    """Select the newest events where ``there`` that are newer than ``since`` [B, 2].
+    """Keep the newest of the events that are ``there`` [B, N'] and newer than ``since`` [B, 2].
 
-    The columns are those of :class:`RecentEvents`, [B, N'].
+    The columns [B, N'] are those of :class:`RecentEvents`.
     """
     item, _, time, _ = columns
     when, which = since[:, :1], since[:, 1:]
     there = there & ((time > when) | ((time == when) & (item > which)))
-    # by time, then by item; what is not there comes first
+    # by time, then by item; padding comes first
     order = item.argsort(dim=1, stable=True)
     order = order.gather(1, time.gather(1, order).argsort(dim=1, stable=True))
     order = order.gather(1, there.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
@@ -308,7 +308,7 @@ def _newest(columns: tuple[Tensor, ...], there: Tensor, since: Tensor) -> Recent
         since = torch.where(lost, newest, since)
     kept = order[:, item.shape[1] - width :]
     number = number.clamp(max=width)
-    # to the left, where a user has fewer
+    # shift to the left for users with fewer events
     shift = (torch.arange(width, device=item.device) + (width - number)[:, None]).clamp(max=max(width - 1, 0))
     kept = kept.gather(1, shift)
     stands = torch.arange(width, device=item.device) < number[:, None]

@@ -79,5 +79,5 @@ user_encoders.register("text", UserEncoderKind(TextSettings, None, "texts"))
 def build_user_encoder(settings: Any, sizes: EncoderSizes) -> nn.Module:
     """Build a randomly initialised user encoder of a registered kind."""
     build = user_encoders.find(settings.kind).build
-    assert build is not None, "a history as text needs no user encoder"
+    assert build is not None, "a text history has no user encoder"
     return build(settings, sizes)

@@ -1,4 +1,4 @@
-"""Marks of the label rule applied to a window as if it were the full history: inputs of the decisions."""
+"""Features of the label rule applied to a window as if it were the full history: inputs of the decisions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ FARTHEST = 2.0
 
 @torch.no_grad()
 def window_marks(seen: Seen, population: PopulationInputs) -> Doubles:
-    """Compute the marks of the label rule applied to windows alone.
+    """Compute features of the label rule applied to the windows alone.
 
     Args:
-        seen: What was seen of B users over L categories.
-        population: Their population, or one for each.
+        seen: Statistics of B users over L categories.
+        population: The users' population, or one per user.
 
     Returns:
-        For liked and disliked: whether the rule names the category and, if so, its distance from the threshold, and
-        the logarithm of its count; and whether it was met too seldom to be named, [B, L, 2, 4].
+        Four features per category, for liked and disliked, [B, L, 2, 4]: whether the rule assigns the label and, if
+        so, the distance of its score from the threshold and the logarithm of its count; and whether the count is too
+        small for a label.
     """
     like, dislike = thresholds_of(seen, population)
     named = (labels_of_all(seen, population, like, dislike) >= 0).double()  # [B, L, 2]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 RULERS = 8
-"""Number H of learned scores by which the queries are ranked."""
+"""Number H of learned scores that the queries are ranked by."""
 SHARPNESS = 8.0
 """Initial sharpness of the selection: close to a hard argmax."""
 NOTHING = -0.8
@@ -16,10 +16,10 @@ NOTHING = -0.8
 
 
 class SoftRank(nn.Module):
-    """Differentiable rank of each query's features among the others', by pairwise sigmoids.
+    """Differentiable rank of each query's features, by pairwise sigmoids.
 
-    "The best three" needs comparisons between queries. Each of H learned scores counts, softly and with a learned
-    sharpness, how many other queries score higher; queries that have read little count less.
+    Selecting "the best three" requires comparisons between queries. For each of H learned scores, the rank is a soft
+    count, with a learned sharpness, of the queries that score higher; queries with few events count less.
     """
 
     def __init__(self, queries: int, features: int, width: int) -> None:
@@ -31,7 +31,7 @@ class SoftRank(nn.Module):
         self.sharpness = nn.Parameter(torch.linspace(math.log(3), math.log(40), RULERS))
         self.threshold = nn.Parameter(torch.zeros(RULERS))
         self.out = nn.Linear(3 * RULERS, width)
-        with torch.no_grad():  # at first the number is the mean rating
+        with torch.no_grad():  # the initial score is the mean rating
             self.number.weight.mul_(0.05)
             self.number.weight[:, 0], self.number.bias[:] = 1.0, 0.0
             self.counts.weight.mul_(0.3)
@@ -51,31 +51,35 @@ class SoftRank(nn.Module):
         sharpness = self.sharpness.exp()
         number = (self.number(features) + self.of_query) * sharpness  # [B, Q, H]
         counts = (self.counts(features) + self.counts_of_query).sigmoid()
-        above = (number[:, None] - number[:, :, None]).sigmoid()  # [B, Q, Q, H] the second above the first
-        rank = (above * counts[:, None]).sum(dim=2) - 0.5 * counts  # but not above itself
+        above = (
+            number[:, None] - number[:, :, None]
+        ).sigmoid()  # [B, Q, Q, H] whether the second is above the first
+        rank = (above * counts[:, None]).sum(dim=2) - 0.5 * counts  # without the query itself
         return rank, (number - self.threshold * sharpness).sigmoid(), counts
 
 
 class NamedCategories(nn.Module):
-    """Embeddings of the ``most`` likeliest liked and disliked categories, which a frozen backbone only has to copy.
+    """Name embeddings of the ``most`` likeliest liked and disliked categories, for a frozen backbone to copy.
 
-    Position i is for the i-th likeliest category if its probability is high enough, and otherwise for "nothing". Its
-    vector is the mean of the name embeddings, weighted by how close their log-odds are to the i-th largest (SoftSort,
-    Prillo & Eisenschlos 2020), plus a vector for its half.
+    Position i holds the i-th likeliest category if its probability is high enough, and otherwise "nothing". Its vector
+    is the mean of the name embeddings, weighted by the closeness of their log-odds to the i-th largest (SoftSort,
+    Prillo & Eisenschlos 2020), plus a vector for liked or disliked.
     """
 
     def __init__(self, most: int, categories: int, size: int) -> None:
         super().__init__()
         self.most = most
         self.sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
-        self.sooner = nn.Parameter(torch.zeros(2, categories))  # how much sooner each category is named
+        self.sooner = nn.Parameter(
+            torch.zeros(2, categories)
+        )  # bias of each category's log-odds in the ranking
         self.nothing = nn.Parameter(torch.full((2,), NOTHING))
         self.name = nn.Parameter(torch.randn(categories + 1, size))  # the last: nothing
         self.of_half = nn.Parameter(torch.zeros(2, size))
 
     @torch.no_grad()
     def start_from(self, names: Tensor, halves: Tensor) -> None:
-        """Initialise the name embeddings [L + 1, E], the last for "nothing", and the two halves' vectors [2, E]."""
+        """Initialise the name embeddings [L + 1, E], the last for "nothing", and the vectors of both halves [2, E]."""
         self.name.copy_(names)
         self.of_half.copy_(halves)
 

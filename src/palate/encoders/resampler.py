@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class ResamplerEncoder(nn.Module):
     """Q latent queries that attend to the window's items and to each other: M = Q user-prompt vectors.
 
-    An item is combined with its rating, given as a vector and as a number. Each new event requires the whole window to
-    be read again.
+    An item is combined with its rating, given as a vector and as a number. A new event requires encoding the whole
+    window again.
     """
 
     def __init__(self, settings: ResamplerSettings, sizes: EncoderSizes) -> None:

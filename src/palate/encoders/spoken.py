@@ -15,39 +15,39 @@ from palate.encoders.places import PERIODS, place_features
 HALVES = 2
 """Liked and disliked."""
 BETWEEN = 3
-"""Number of tokens between the halves of an answer, which the packaged backbone's tokenizer has for " and doesn't
-like"."""
+"""Number of tokens between the halves of an answer: those of " and doesn't like" in the packaged backbone's
+tokenizer."""
 RATING_BUMPS = 11
-"""Places of a rating scale that the vector of a category in a question holds its expected rating by."""
+"""Number of basis functions over the rating scale that encode a category's expected rating in a question."""
 ASKED_PERIODS = 2
 """Periods that encode the positions of a name's tokens in a question."""
 
 
 class NamesPrompt(nn.Module):
-    """User prompt of selected names as token embeddings, in order, and of a few vectors of the user's state.
+    """User prompt of the selected names as token embeddings, in order, and of a few vectors pooled from the state.
 
-    A half, liked or disliked, is a heading that says how many names follow, the names' tokens with commas between,
-    and an end; in an empty half the tokens of what an answer says there, such as "no genre". These are the tokens of
-    the answer, in its order. A vector is a token's embedding in the backbone and marks of its place: how many tokens
-    the answer says before it from "likes" on, and a disliked one also from "doesn't like" on, by which a small
-    backbone finds what it has to say next; a large one that is not trained reads ``plain`` names. The name of a
-    category in a question has marks of its own, beside the category's vector. No weight depends on a catalogue:
-    :meth:`bind` brings its names.
+    Each half, liked or disliked, consists of a heading that encodes the number of names, the names' tokens separated
+    by commas, and an end; an empty half has the tokens of the answer's text for it, such as "no genre". So the prompt
+    holds the tokens of the answer, in its order. A vector is the backbone's embedding of the token plus features of
+    its position: the number of tokens since "likes" and, for disliked names, also since "doesn't like". A small
+    backbone finds the next token to generate by them; a large, frozen backbone reads ``plain`` names. In a question,
+    the name of a category has position features of its own, and the category's vector. No weight depends on a
+    catalogue: :meth:`bind` sets its names.
 
     Args:
         width: Size W of a category's hidden state.
         size: Size E of the backbone's token embeddings.
-        embeddings: Returns the backbone's embeddings, which are not this module's weights.
+        embeddings: Returns the backbone's embeddings, which are not weights of this module.
         most: Maximum number of names in a half.
-        max_tokens: Maximum number of tokens of a name in the prompt; longer names are cut there.
-        pooled: Number of vectors pooled from all categories' hidden states. With headings, commas and ends, 8 vectors
-            for 3 names in each half, they are at most 16.
-        plain: Whether names are the backbone's token embeddings alone, without marks.
+        max_tokens: Maximum number of tokens of a name in the prompt; longer names are truncated.
+        pooled: Number of vectors pooled from all categories' hidden states. Together with headings, commas and ends
+            (8 vectors for 3 names in each half) they are at most 16.
+        plain: Whether names are token embeddings alone, without position features.
     """
 
     tokens: Tensor  # [L + 2, N] token ids of the names and of the two empty halves, padded with 0
-    lengths: Tensor  # [L + 2] their numbers
-    places: Tensor  # [S, 2 * len(PERIODS)] features of places
+    lengths: Tensor  # [L + 2] numbers of their tokens
+    places: Tensor  # [S, 2 * len(PERIODS)] features of positions
 
     def __init__(
         self,
@@ -87,10 +87,10 @@ class NamesPrompt(nn.Module):
         """Set the catalogue's names and the backbone.
 
         Args:
-            names: Token ids of L names as they stand in a text (:func:`palate.backbones.spelling.spelled`).
-            nothing: Likewise what an answer says in an empty half, liked and disliked.
-            embeddings: Returns the backbone's embeddings; those given before if None.
-            scaled: Scales the vectors that are no tokens [..., E] to what the backbone reads; as before if None.
+            names: Token ids of L names within a text (:func:`palate.backbones.spelling.spelled`).
+            nothing: Token ids of the answer's texts for an empty liked and an empty disliked half.
+            embeddings: Returns the backbone's embeddings; unchanged if None.
+            scaled: Scales vectors that are not token embeddings [..., E] for the backbone; unchanged if None.
         """
         self._embeddings, self._scaled = embeddings or self._embeddings, scaled or self._scaled
         cut = [torch.tensor(name[: self.max_tokens], dtype=torch.long) for name in (*names, *nothing)]
@@ -103,7 +103,7 @@ class NamesPrompt(nn.Module):
         """Compute the user prompts of B users.
 
         Args:
-            named: Decided categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].
+            named: Selected categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].
             hidden: Hidden states of the categories, [B, L, W].
             logits: Log-odds that a category is liked and disliked, [B, L, 2].
             rated: Expected ratings of the categories' items, from 0 at the scale's low end to 1 at its high end,
@@ -123,7 +123,7 @@ class NamesPrompt(nn.Module):
 
     @property
     def name_places(self) -> Tensor | None:
-        """Marks of the first tokens of a category's name in a question [S, E]; None if names are plain."""
+        """Position vectors of the first S tokens of a name in a question [S, E]; None if names are plain."""
         return None if self.plain else self.asked(self.places[: self.max_tokens, : 2 * ASKED_PERIODS])
 
     def _pooled(self, hidden: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class NamesPrompt(nn.Module):
         return self._scaled(self.state(weights.mT @ hidden))
 
     def _names(self, named: Tensor) -> tuple[Tensor, Tensor]:
-        """Write both halves, [B, N', E] with their mask; padding stands at the end."""
+        """Return both halves [B, N', E], right-padded, and their mask."""
         users, device = len(named), named.device
         count = (named >= 0).sum(dim=2)  # [B, 2]
         empty = len(self.tokens) - HALVES + torch.arange(HALVES, device=device)
@@ -142,7 +142,7 @@ class NamesPrompt(nn.Module):
         rows = spoken.clamp(min=0)
         lengths = (self.lengths[rows] * (spoken >= 0))[..., None]  # [B, 2, most, 1]
         width = max(int(lengths.max()), 1) if users else 1
-        offset = torch.arange(width + 1, device=device)  # the last place is for a comma
+        offset = torch.arange(width + 1, device=device)  # the last position is for a comma
         follows = (torch.arange(self.most, device=device) + 1 < count[..., None])[
             ..., None
         ]  # by another name
@@ -156,10 +156,10 @@ class NamesPrompt(nn.Module):
         return self._with_edges(plain, mask, count)
 
     def _with_edges(self, plain: Tensor, mask: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Add to halves without gaps [B, 2, S, E] a heading and an end and, unless they are plain, their places."""
+        """Add heading, end and, unless plain, position features to halves without gaps [B, 2, S, E]."""
         users, _, size, _ = plain.shape
         end = self._scaled(self.end)[:, None].expand(users, -1, 1, -1)
-        at = mask.view(users, HALVES, size).sum(dim=2)[..., None, None]  # [B, 2, 1, 1] the end's place
+        at = mask.view(users, HALVES, size).sum(dim=2)[..., None, None]  # [B, 2, 1, 1] position of the end
         place = torch.arange(size + 1, device=mask.device)[:, None]
         tokens = torch.where(place == at, end, functional.pad(plain, (0, 0, 0, 1)))
         heading = self._scaled(self.heading)[torch.arange(HALVES, device=mask.device), count][:, :, None]
@@ -170,7 +170,7 @@ class NamesPrompt(nn.Module):
         return _without_gaps(whole.flatten(1, 2), stands.flatten(1))
 
     def _placed(self, place: Tensor, ended: Tensor) -> Tensor:
-        """Compute the marks of places [S] in both halves, [B, 2, S, E], of which the liked ends at [B, 1]."""
+        """Compute the position vectors [B, 2, S, E] of positions [S] in both halves; the liked half ends at [B, 1]."""
         later = (ended + BETWEEN + place).clamp(max=len(self.places) - 1)  # [B, S]
         liked = self.along(self.places[place]).expand(len(ended), -1, -1)
         return torch.stack([liked, self.along(self.places[later]) + self.within(self.places[place])], dim=1)
@@ -181,7 +181,7 @@ def _as_it_is(vectors: Tensor) -> Tensor:
 
 
 def _bumps(places: Tensor) -> Tensor:
-    """Interpolate places [...] between 0 and 1 among those of a scale, [..., RATING_BUMPS]; they add up to 1."""
+    """Encode values [...] from 0 to 1 as weights of the two nearest grid points, [..., RATING_BUMPS]."""
     steps = places.clamp(0, 1)[..., None] * (RATING_BUMPS - 1)
     return (1 - (steps - torch.arange(RATING_BUMPS, device=places.device)).abs()).clamp(min=0)
 

@@ -26,8 +26,8 @@ NOTHING = -(2**30)
 LOWEST = -(2.0**24)
 """Logits are clamped to this and its negative, in powers of two."""
 LEAST_LEFT = 2.0**-6
-"""If less than this fraction of a query's former weight remains, precision is lost: removing an event leaves about a
-millionth of its weight behind, because its weight is computed again."""
+"""Minimum fraction of a query's largest weight that must remain. Removing an event leaves about a millionth of its
+weight behind, because the weight is recomputed; below this fraction that error becomes visible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class UserState:
 
     exponent: Tensor  # [B, Q] int32: the maximum logit in powers of two, rounded up
     sums: Tensor  # [B, Q, 1 + V] float32
-    rest: Tensor  # [B, Q, 1 + V] float32: what rounding the sums left out
+    rest: Tensor  # [B, Q, 1 + V] float32: rounding errors of the sums
     peak: Tensor  # [B, Q] float32: log2 of the largest denominator since the state was built
     count: Tensor  # [B] int64: events that were read
     newest: Tensor  # [B] float64: time of the newest one, in days since 1970; -inf where there is none
@@ -95,7 +95,7 @@ class UserState:
         )
 
     def merge(self, other: UserState) -> UserState:
-        """Combine the states of two parts of a history; the result does not depend on how it was divided."""
+        """Combine the states of two parts of a history; the result is the same for any split of it."""
         exponent, sums, rest = self._plus(other, 1)
         peak = torch.maximum(torch.maximum(self.peak, other.peak), _log_weight(exponent, sums))
         newest = torch.maximum(self.newest, other.newest)
@@ -116,10 +116,10 @@ class UserState:
         return left.replaced(emptied, UserState.empty(len(emptied), queries, values, sums.device))
 
     def blurred(self, floor: Tensor) -> Tensor:
-        """Detect states in which rounding errors show after removals, [B]; they must be rebuilt.
+        """Detect states whose rounding errors are significant after removals, [B].
 
         Args:
-            floor: log2 of a weight that is always added to the history's, [B, Q].
+            floor: log2 of the constant weight that is added to the history's, [B, Q].
 
         Returns:
             True for the users whose state must be rebuilt, [B].
@@ -128,7 +128,7 @@ class UserState:
         return ((left < self.peak + math.log2(LEAST_LEFT)) & (self.count > 0)[:, None]).any(dim=1)
 
     def to_bytes(self, reader: str) -> bytes:
-        """Serialize to safetensors; ``reader`` identifies the weights that the sums were made with."""
+        """Serialise to safetensors; ``reader`` identifies the weights that the sums were computed with."""
         columns = {column.name: getattr(self, column.name).cpu().contiguous() for column in fields(self)}
         return save(columns, metadata={"format": FORMAT, "reader": reader})
 
@@ -142,14 +142,14 @@ class UserState:
 
         Args:
             path: The file.
-            reader: Identity of the weights that the sums must have been made with.
-            like: A state of the expected sizes.
+            reader: Identity of the weights that the sums must have been computed with.
+            like: A state with the expected sizes.
 
         Returns:
             The state.
 
         Raises:
-            DataError: The file is damaged, or was made with other weights.
+            DataError: The file is damaged, or was written with other weights.
         """
         try:
             return cls.from_bytes(Path(path).read_bytes(), reader, like, path)
@@ -158,7 +158,7 @@ class UserState:
 
     @classmethod
     def from_bytes(cls, data: bytes, reader: str, like: UserState, path: Path | None = None) -> UserState:
-        """Deserialize the result of :meth:`to_bytes`, like :meth:`load`; ``path`` is named in errors."""
+        """Deserialise the result of :meth:`to_bytes`, like :meth:`load`; ``path`` is named in errors."""
         try:
             columns = load(data)
             made = tensor_metadata(data)
@@ -166,14 +166,14 @@ class UserState:
             raise DataError(f"not a user state ({error}); build it from the stored events", path) from error
         if made.get("format") != FORMAT or made.get("reader") != reader:
             raise DataError(
-                "not a state of this user encoder, whose weights are others; build it from the stored events",
+                "the state was computed with other weights of the user encoder; rebuild it from the stored events",
                 path,
             )
         _check(columns, like, path)
         return cls(**{name: tensor.to(like.sums.device) for name, tensor in columns.items()})
 
     def _plus(self, other: UserState, sign: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Add ``sign`` times another state: exponent, sums and rest."""
+        """Return exponent, sums and rest of this state plus ``sign`` times another."""
         exponent = torch.maximum(self.exponent, other.exponent)
         (mine, my_rest), (its, its_rest) = self._in_units_of(exponent), other._in_units_of(exponent)
         return exponent, *_two_sum(mine, sign * its, my_rest + sign * its_rest)
@@ -206,8 +206,8 @@ def _check(columns: dict[str, Tensor], like: UserState, path: Path | None) -> No
         if tensor is None or tensor.dtype != expected.dtype or tensor.shape[1:] != expected.shape[1:]:
             raise DataError(
                 f"{column.name} is not {expected.dtype} [B, {', '.join(map(str, expected.shape[1:]))}]; "
-                "build the state from the stored events",
+                "rebuild the state from the stored events",
                 path,
             )
     if len(users) != 1 or len(columns) != len(fields(like)) or not finite:
-        raise DataError("the columns do not fit together; build the state from the stored events", path)
+        raise DataError("the columns are inconsistent; rebuild the state from the stored events", path)

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch
 
 VALUES = 24
-"""Values that a query pools from the items, and as many from their ratings."""
+"""Number of values that a query pools from the items, and again from their ratings."""
 POOLED = 2 * VALUES + 1
-"""All pooled values, with the rating itself."""
+"""Number of pooled values, including the rating itself."""
 FEATURES = POOLED + 2
-"""Features of a query: the pooled means, the history's weight relative to the null sink, and the log of its size."""
+"""Number of a query's features: pooled means, history's weight relative to the null sink, log of the denominator."""
 YEAR = 365.0
 """Initial time constant of the recency decay, in days: weights fall to 1/e."""
 ALL_ITEMS = 6.0
-"""Initial logit of the query that reads every item."""
+"""Initial logit of the query that attends to every item."""
 
 
 class EventReader(nn.Module):
@@ -41,7 +41,7 @@ class EventReader(nn.Module):
         self.key = nn.Linear(size, queries)
         self.item_value = nn.Linear(size, VALUES)
         self.rating_value = nn.Sequential(nn.Linear(1, 32), nn.GELU(), nn.Linear(32, VALUES))
-        rate = math.log(math.expm1(1 / YEAR))  # so that softplus of it is one in a year
+        rate = math.log(math.expm1(1 / YEAR))  # inverse softplus of 1 / YEAR
         self.decay = nn.Parameter(torch.full((queries,), rate)) if recency else None
 
     def forward(self, events: EventBatch) -> UserState:
@@ -64,7 +64,7 @@ class EventReader(nn.Module):
         return time[..., None] * functional.softplus(self.decay).double()
 
     def identity(self) -> str:
-        """Return the sha256 of the weights; states of other weights cannot be used."""
+        """Return the SHA-256 of the weights; states computed with other weights are refused."""
         digest = hashlib.sha256()
         for name, weight in sorted(self.state_dict().items()):
             digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -73,12 +73,12 @@ class EventReader(nn.Module):
 
 
 class LatentQueries(nn.Module):
-    """Latent queries over item vectors that know one catalogue: from events to a :class:`UserState`, and to logits.
+    """Latent queries over the item vectors of one catalogue: map events to a :class:`UserState`, and it to logits.
 
     - Keys depend on an item's text only, values on item and rating: a query selects "the comedies" and averages their
-      ratings. The rating enters as a number, because sentence vectors of ratings are not in order.
+      ratings. The rating is a number, because sentence embeddings of ratings do not preserve their order.
     - A key is a log-probability, log σ(w·v + b): all matching items have equal weight, and the log of the softmax
-      denominator, which is passed on, is the log of their number. A plain softmax loses that number.
+      denominator, which is a feature, is the log of their number. A plain softmax loses that number.
     - With recency, a weight decays over time as exp(-decay · days), at a learned rate per query.
     - Each softmax has a learned null sink, which shrinks the mean of few interactions like a prior.
     """
@@ -129,8 +129,8 @@ class LatentQueries(nn.Module):
     ) -> UserState:
         """Remove events from the states of B users.
 
-        If rounding errors would show afterwards, or if the newest event is removed, from which recency is counted, the
-        state is rebuilt from the remaining events.
+        The state is rebuilt from the remaining events if rounding errors would become significant, or if the newest
+        event is removed, which recency is relative to.
 
         Args:
             state: States of B users.
@@ -154,7 +154,7 @@ class LatentQueries(nn.Module):
         """Remove the events of one state from another, like :meth:`remove` with states instead of events."""
         if bool((taken.count > state.count).any()):
             raise MismatchError(
-                "more events were to be removed than the state has read; build it from the stored events"
+                "there are more events to remove than the state contains; rebuild it from the stored events"
             )
         left = state.without(taken)
         lost = left.blurred(self._floor(left))
@@ -164,8 +164,8 @@ class LatentQueries(nn.Module):
             return left
         if remaining is None:
             raise MismatchError(
-                "removing these events leaves a state that rounding shows in; give remaining=, which returns the "
-                "events that are left"
+                "removing these events would leave significant rounding errors; give remaining=, which returns the "
+                "remaining events"
             )
         rows = lost.nonzero().flatten()
         return left.replaced(rows, remaining(rows))
@@ -176,7 +176,7 @@ class LatentQueries(nn.Module):
 
     @torch.no_grad()
     def start_keys(self, weights: Tensor, bias: Tensor) -> None:
-        """Initialise the first C queries' keys from categories, and the next one's for all items.
+        """Initialise the keys of the first C queries from categories, and the next query's to match all items.
 
         Args:
             weights: Weights of a linear probe for the log-odds that an item has a category, [C, F·S].
@@ -197,11 +197,13 @@ class LatentQueries(nn.Module):
     def _features(self, state: UserState) -> Tensor:
         """Compute each query's features of the history, [B, Q, FEATURES]."""
         sums = state.sums + state.rest
-        offset = state.exponent.double() * math.log(2) - self._now(state)  # [B, Q] log of the sums' unit
+        offset = state.exponent.double() * math.log(2) - self._now(
+            state
+        )  # [B, Q] log of the unit of the sums
         reference = torch.maximum(offset, self.null).detach()
         scale, null = ((log - reference).exp().float()[..., None] for log in (offset, self.null))
         denominator = sums[..., :1] * scale + null  # [B, Q, 1]
-        pooled = sums * scale / denominator  # the share of the history against the null, then the numbers
+        pooled = sums * scale / denominator  # the history's weight relative to the null sink, then the means
         size = denominator.log() + reference[..., None]
         return torch.cat([pooled[..., 1:], pooled[..., :1], size], dim=-1).to(self.read.weight.dtype)
 
@@ -214,7 +216,7 @@ class LatentQueries(nn.Module):
         return ((self.null + self._now(state)) / math.log(2)).expand(state.exponent.shape)
 
     def _think(self, features: Tensor) -> Tensor:
-        """Compute the latent queries after comparison with each other, [B, Q, width]."""
+        """Compute the queries' hidden states after comparison with each other, [B, Q, width]."""
         compared = self.compare(features.flatten(1)).unflatten(1, self.query.shape)
         hidden = self.query + self.read(features) + compared + self.rank(features)
         for layer in self.layers:
@@ -224,12 +226,12 @@ class LatentQueries(nn.Module):
 
 
 class StreamingEncoder(LatentQueries):
-    """Streaming user encoder: Q latent queries pool the window into M user-prompt vectors, whatever its length.
+    """Streaming user encoder: Q latent queries pool a history of any length into M user-prompt vectors.
 
     With ``named`` in the settings, embeddings of the likeliest categories' names are appended in order.
 
-    Its memory of the history is a :class:`UserState`, to which events are added and from which they are removed in
-    constant time: ``prompt(add(init_state(B), events))`` equals ``forward(events)``.
+    Its state is a :class:`UserState`, to which events are added and from which they are removed in constant time:
+    ``prompt(add(init_state(B), events))`` equals ``forward(events)``.
 
     The query of a category starts from the backbone's embeddings: its user-prompt vector is the embedding of the
     category's name, shifted by how much the user likes and dislikes the category.
@@ -246,7 +248,7 @@ class StreamingEncoder(LatentQueries):
         self.named: NamedCategories | None = None
         if settings.named:
             self.named = NamedCategories(settings.named, sizes.categories, sizes.embedding)
-        named = min(sizes.categories, queries - 1)  # the next one means every item
+        named = min(sizes.categories, queries - 1)  # the next query matches every item
         self.register_buffer("category_of_query", torch.arange(named))
 
     @torch.no_grad()
@@ -258,7 +260,7 @@ class StreamingEncoder(LatentQueries):
         names: Tensor,
         liking: Tensor | None = None,
     ) -> None:
-        """Initialise the first C queries from categories, and the next one for all items.
+        """Initialise the first C queries from categories, and the next one to match all items.
 
         Args:
             categories: Indices of the categories, [C].

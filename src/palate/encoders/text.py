@@ -27,18 +27,18 @@ class TextBatch:
     """Token ids of the item blocks of B users, oldest first, right-padded to N tokens."""
 
     token_ids: Tensor  # [B, N]
-    mask: Tensor  # [B, N] true where a token stands
+    mask: Tensor  # [B, N] true at tokens, false at padding
 
 
 class BlockCatalogue(nn.Module):
     """Tokenised item blocks on the model's device, looked up by index.
 
-    A history is truncated to ``max_length`` tokens by dropping the oldest items whole. Where the newest item alone is
-    longer, it stands alone, cut at the end.
+    A history is truncated to ``max_length`` tokens by dropping whole items, oldest first. If the newest item alone is
+    longer, it is the only one and is truncated at the end.
     """
 
     tokens: Tensor  # [T] all pieces, one after the other
-    offsets: Tensor  # [2·I + R + 1] where each begins: I beginnings, I ends, R ratings
+    offsets: Tensor  # [2·I + R + 1] start of each piece: I beginnings, I ends, R ratings
 
     def __init__(self, table: BlockTable, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class BlockCatalogue(nn.Module):
         return (lengths.sum(dim=-1) * kept).sum(dim=1)
 
     def _kept(self, windows: WindowTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Return each item's pieces and how many of their tokens fit, both [B, P, 3], and which items do, [B, P]."""
+        """Return each item's pieces and the numbers of their tokens that fit, both [B, P, 3], and a mask [B, P]."""
         rating, mask = windows["rating"], windows["mask"]
         index = windows["unique"][windows["item"]]  # [B, P]
         pieces = torch.stack([index, rating + 2 * self.items, index + self.items], dim=-1)  # [B, P, 3]
         ends = (self.offsets[pieces + 1] - self.offsets[pieces]).cumsum(dim=-1)
         lengths = ends.clamp(max=self.max_length).diff(dim=-1, prepend=torch.zeros_like(ends[..., :1]))
         block = lengths.sum(dim=-1) * mask  # [B, P]
-        newer = block.flip(1).cumsum(dim=1).flip(1)  # tokens of this item and all that came later
+        newer = block.flip(1).cumsum(dim=1).flip(1)  # tokens of this item and all later ones
         return pieces, lengths, mask & (newer <= self.max_length)
 
     def _joined(self, pieces: Tensor, lengths: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _tokenised(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list
     pieces: list[list[int]] = []
     for start in range(0, len(texts), AT_ONCE):
         some = list(texts[start : start + AT_ONCE])
-        # what items are called must not end the user's turn, or begin another one
+        # an item's text must not end the user's turn or begin another
         pieces += tokenizer(some, add_special_tokens=False, verbose=False, split_special_tokens=True)[
             "input_ids"
         ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palate.encoders.batch import EventBatch, VectorCatalogue
 
 CATEGORY_GAIN, RATING_GAIN = 2.0, 6.0
-"""Initial gain of the category and rating channels of a narrowed residual stream; that of the others is 1."""
+"""Initial gains of the category and rating channels of a narrowed residual stream; 1 for the others."""
 
 
 class UEM(nn.Module):
@@ -35,7 +35,7 @@ class UEM(nn.Module):
         self.narrow = nn.Linear(read, width) if settings.d_model else None
         self.layers = T5Stack(
             T5Config(
-                vocab_size=2,  # no token is ever read; two, so that T5's end token is one of them
+                vocab_size=2,  # no token is ever read, but T5's end token, 1, must be valid
                 d_model=width,
                 d_kv=settings.d_kv,
                 d_ff=settings.d_ff,
@@ -78,7 +78,7 @@ class UEM(nn.Module):
         self.narrow.bias.copy_(-weight @ mean)
 
     def forward(self, events: EventBatch) -> UserPrompt:
-        """Encode each window item by item: [B, P] interactions to [B, P, E]."""
+        """Encode each window: [B, P] interactions to [B, P, E]."""
         items = events.item_vectors.flatten(1)[events.item]  # [B, P, F·S]
         ratings = events.rating_vectors[events.rating]  # [B, P, S]
         stream = torch.cat([items, ratings], dim=-1)  # [B, P, (F + 1)·S]

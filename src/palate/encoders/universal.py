@@ -1,4 +1,4 @@
-"""The universal network, with weights shared by all categories: corrects empirical-Bayes estimates of the labels."""
+"""The universal network: corrects empirical-Bayes estimates of the labels, with weights shared by all categories."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
     from palate.config.recipe import UniversalSettings
 
 RULERS = 8
-"""Number of learned scores by which categories are ranked."""
+"""Number of learned scores that categories are ranked by."""
 CERTAIN = 7.0
 """Largest absolute log-odds of the estimates."""
 FEATURES = 38
-"""Inputs of a category."""
+"""Number of input features per category."""
 
 
 class UniversalNetwork(nn.Module):
     """Maps counts by category and a population's summary to the log-odds that each category is liked and disliked.
 
-    Categories are a set: the same weights read each, and attention compares them. At first the log-odds are those of
-    the estimates, which need no training. Trained on one catalogue's users, it may know each category by a vector.
+    It is permutation-equivariant over categories: all share the same weights, and attention compares them. An
+    untrained network returns the log-odds of the estimates. Trained on one dataset, it may have a learned vector per
+    category.
     """
 
     features = FEATURES
@@ -65,7 +66,7 @@ class UniversalNetwork(nn.Module):
         """Compute the log-odds of the categories of B users.
 
         Args:
-            reading: What was read of them.
+            reading: Statistics and estimates of the users.
             thresholds: Scores above which a category is liked and below which it is disliked, in the units of the
                 ratings (or of shares as multiples), [B, 2]; the population's if None.
 
@@ -75,7 +76,7 @@ class UniversalNetwork(nn.Module):
         with torch.no_grad():
             base, features = self.inputs(reading, thresholds)
         logits, hidden = self.correct(base, features)
-        if reading.complete is not None:  # nothing is left to estimate
+        if reading.complete is not None:  # the labels follow from the counts
             logits = torch.where(reading.complete[:, None, None], base, logits)
         return logits, hidden
 
@@ -84,7 +85,7 @@ class UniversalNetwork(nn.Module):
         number = self.number(features) * 4
         rank = (number[:, None] - number[:, :, None]).sigmoid().mean(dim=2)  # [B, L, RULERS]
         hidden = self.read(features) + self.ranked(rank)
-        if self.own is not None:  # categories that were appended later have none
+        if self.own is not None:  # categories that were appended later have no vector
             hidden = hidden + functional.pad(self.own, (0, 0, 0, hidden.shape[1] - len(self.own)))
         for layer in self.layers:
             hidden = layer(hidden)
@@ -92,7 +93,7 @@ class UniversalNetwork(nn.Module):
         return base + self.out(hidden), hidden
 
     def inputs(self, reading: Reading, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute what does not depend on the weights: the estimates' log-odds [B, L, 2] and features [B, L, F]."""
+        """Compute the inputs, which do not depend on the weights: log-odds [B, L, 2] and features [B, L, F]."""
         seen, estimates, p, complete = reading.seen, reading.estimates, reading.population, reading.complete
         like, dislike = thresholds_of(seen, p, estimates.offset, complete)
         if thresholds is not None:
@@ -116,7 +117,7 @@ def _log_odds(chances: Tensor) -> Tensor:
 def _features(
     seen: Seen, e: Estimates, p: PopulationInputs, base: Tensor, like: Tensor, dislike: Tensor
 ) -> Tensor:
-    """Compute the inputs of each category but the last four, [B, L, F], in units of the spread."""
+    """Compute all but the last four features of each category, [B, L, F - 4], in units of the spread."""
     count = seen.count
     there = (count > 0).float()
     mean = seen.total / count.clamp(min=1)

@@ -1,4 +1,4 @@
-"""The fold job: turns event logs into user states, resumes after an interruption, extends an earlier fold."""
+"""The fold job: builds user states from event logs, resumes after an interruption, and extends an earlier fold."""
 
 from __future__ import annotations
 
@@ -49,12 +49,15 @@ class FoldOptions:
     """Options for reading and folding a log.
 
     Attributes:
-        own: Columns and format of the files; found by their names where not given.
-        event_id: Column of the events' ids; ``event_id`` if there is one, and else an event is its content.
-        deleted: Column that is true in rows that delete what a user had with an item; ``deleted`` if there is one.
-        blocks: Number of blocks of users; by the size of the files if None. An earlier fold has its own.
-        engine: Where the blocks are folded.
-        workers: Number of processes; one for each CPU if None.
+        own: Columns and format of the files; inferred from their names if not given.
+        event_id: Column of event ids; if None, ``event_id`` if it exists. Without ids, rows with equal content are one
+            event.
+        deleted: Column that is true in rows that delete a user's earlier events with an item; if None, ``deleted`` if
+            it exists.
+        blocks: Number of blocks of users; by the size of the files if None. Must be None if an earlier fold is
+            extended.
+        engine: Engine that runs the tasks.
+        workers: Number of processes; one per CPU if None.
     """
 
     own: OwnData = _EVERYTHING
@@ -77,30 +80,30 @@ def fold_log(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FoldManifest:
-    """Fold event files into the states of their users, in a new folder.
+    """Build the states of all users in event files, in a new folder.
 
-    Of each user and item the event of the latest time counts, unless the model's data keeps repeated ones. The result
-    depends on the events alone: not on their order, on the number of files, workers or blocks, nor on what was folded
-    earlier and what now. An interrupted fold goes on with the files and blocks that are not done.
+    Per user and item, only the latest event counts, unless the model's data keeps repeated events. The result depends
+    on the events alone: not on their order, the number of files, workers or blocks, or the split between an earlier
+    fold and this one. An interrupted fold resumes at the files and blocks that are not complete.
 
     Args:
-        events: Files of events, by name or glob.
-        run: The run whose states are made, or ``packaged``.
+        events: Event files, by name or glob.
+        run: The run whose states are computed, or ``packaged``.
         out: The new folder.
-        options: How the files are read, and where they are folded.
-        previous: An earlier fold that the events are added to.
-        data: Dataset to bind a model to whose weights know no catalogue.
+        options: Options for reading the files and running the tasks.
+        previous: Folder of an earlier fold to add the events to.
+        data: Dataset that a catalogue-free model is bound to.
         backbone: Folder of a backbone that is not saved with the model, if it has moved.
-        say: Told what is found.
-        progress: Callback with the numbers of tasks done and of all.
+        say: Called with status messages.
+        progress: Called with the number of completed tasks and their total.
 
     Returns:
         The manifest.
 
     Raises:
         DataError: A file cannot be read.
-        MismatchError: The model keeps no state, the run is a recommender's, or the earlier fold is of another kind.
-        OutputError: The folder is not free, or the disk is full.
+        MismatchError: The model has no state, the run is a recommender's, or the earlier fold is of another kind.
+        OutputError: The folder exists and is not empty, or the disk is full.
         MissingExtraError: The engine is not installed.
     """
     options = options or FoldOptions()
@@ -114,9 +117,9 @@ def fold_log(
     earlier = None if previous is None else read_fold_manifest(Path(previous))
     if is_recommender(run):
         raise MismatchError(
-            f"{run} is a recommender's run, whose users' states are not folded; expected a language model's run with "
-            "a 'streaming' or 'universal' user encoder. Lists for all users:  palate recommend RUN --all;  users of a "
-            "server:  palate store load"
+            f"{run} is a recommender's run, which has no user states; expected a language model's run with a "
+            "'streaming' or 'universal' user encoder. For lists for all users:  palate recommend RUN --all;  for the "
+            "users of a server:  palate store load"
         )
     named = find_model(run, backbone, data)
     settings = named.settings
@@ -173,7 +176,7 @@ class _Job:
 
     @property
     def settings(self) -> str:
-        """JSON of all inputs; an interrupted fold is resumed only if its own is equal."""
+        """JSON of all inputs; an interrupted fold is resumed only if they are equal."""
         files = [
             (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files.paths
         ]
@@ -193,7 +196,7 @@ class _Job:
     def done_by(
         self, engine: ShardEngine, say: Callable[[str], None], progress: Callable[[int, int], None]
     ) -> tuple[list[LogFile], list[BlockRecord]]:
-        """Read the files, then fold the blocks."""
+        """Run the tasks: partition the files, then fold the blocks."""
         reading = [
             ReadTask(self.work, number, replace(self.files, paths=(path,)), self.columns, self.blocks)
             for number, path in enumerate(self.files.paths)
@@ -202,15 +205,15 @@ class _Job:
         total = len(reading) + len(folding)
         begun = sum(one.done for one in reading) + sum(one.done for one in folding)
         if begun:
-            say(f"going on: {begun:,} of {total:,} files and blocks are done")
+            say(f"resuming: {begun:,} of {total:,} files and blocks are done")
         _all_of(engine, reading, lambda done: progress(done, total))
         logs = [one.run() for one in reading]
         for name, advice in (
-            ("unknown_items", "items that the model does not know"),
-            ("bad_rows", "bad rows"),
+            ("unknown_items", "their items are not in the model's catalogue"),
+            ("bad_rows", "their rows cannot be read"),
         ):
             if left_out := sum(getattr(one, name) for one in logs):
-                say(f"left out {counted(left_out, 'event')}: {advice}")
+                say(f"skipped {counted(left_out, 'event')}: {advice}")
         _all_of(engine, folding, lambda done: progress(len(reading) + done, total))
         return logs, [one.run() for one in folding]
 
@@ -242,20 +245,20 @@ def _begin(job: _Job, builder: StateBuilder, settings: PersonalizedSettings) -> 
 
 
 def _check_columns(files: RowFiles, columns: LogColumns) -> None:
-    """Raise :class:`DataError` for a file that lacks a column, before any is read."""
+    """Raise :class:`DataError` for a file that lacks a column, before any file is read."""
     next(iter(files.batches(list(dict.fromkeys(columns.by_role.values())))), None)
 
 
 def _check_earlier(folder: Path, earlier: FoldManifest, now: FoldedModel, blocks: int | None) -> None:
     if blocks not in (None, len(earlier.blocks)):
         raise PalateError(
-            f"{folder} has {len(earlier.blocks)} blocks, and what is added to it has as many; leave --blocks out"
+            f"{folder} has {len(earlier.blocks)} blocks, which cannot be changed; leave --blocks out"
         )
     if earlier.model.encoder != now.encoder or earlier.model.repeats != now.repeats:
         raise MismatchError(
             f"{folder} holds states of a {earlier.model.encoder!r} user encoder"
             f"{', with repeated events' if earlier.model.repeats else ''}, and {now.run} has a {now.encoder!r} one"
-            f"{', with repeated events' if now.repeats else ''}; fold the whole log anew"
+            f"{', with repeated events' if now.repeats else ''}; fold the whole log without --previous"
         )
 
 

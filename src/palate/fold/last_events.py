@@ -1,7 +1,7 @@
-"""The table of the last event per user and item, from which states are built and incremental folds start.
+"""The table of the latest event per user and item, which states are built from and incremental folds start from.
 
-An event is a row of user, item, rating, time and event id; a deletion is a row, too. What is kept does not depend on
-the order of the rows, nor on how often one is given.
+An event is a row of user, item, rating, time and event id; a deletion is a row, too. The table is independent of the
+order of the rows, and of duplicates.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ LOG = pa.schema(
         ("item", pa.int32()),
         ("rating", pa.uint8()),
         ("time", pa.int64()),  # microseconds since 1970
-        ("event", pa.int64()),  # number of the event id, 0 for none
+        ("event", pa.int64()),  # integer of the event id, 0 without an id
         ("deleted", pa.bool_()),
     ]
 )
-"""Columns of the rows of a log, and of the table of last events."""
+"""Schema of a log's rows, and of the table of latest events."""
 MICROSECONDS = 1_000_000
 
 
@@ -49,9 +49,9 @@ class LastEvents:
     def of(cls, rows: Rows, repeats: bool) -> LastEvents:
         """Drop the superseded rows of a log.
 
-        Of the rows of a user and an item, the one of the latest time does; of one time, a deletion, then the higher
-        rating, then the higher event number. With ``repeats``, all that are not older than the last deletion do, each
-        once.
+        Of a user's rows for an item, the latest is kept; of rows with equal times, a deletion, then the higher rating,
+        then the higher event number. With ``repeats``, all distinct rows that are not older than the last deletion are
+        kept.
         """
         encoded = pc.dictionary_encode(rows["user"].combine_chunks())
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -68,7 +68,7 @@ class LastEvents:
         return len(self.user)
 
     def table(self) -> Rows:
-        """Return the rows with their users' ids."""
+        """Return the rows with user ids, as :data:`LOG`."""
         users = self.users.take(pa.array(self.user))
         return pa.table([users, *(pa.array(getattr(self, name)) for name in LOG.names[1:])], schema=LOG)
 
@@ -81,7 +81,7 @@ class LastEvents:
         """Select the rows that states are built from: no deletions, and only the latest row of each event id.
 
         Raises:
-            DataError: An event id stands for two items at one time.
+            DataError: Two events of a user have the same id and time.
         """
         found = self.where(~self.deleted)
         named = np.flatnonzero(found.event)
@@ -96,7 +96,7 @@ class LastEvents:
         if len(tied := np.flatnonzero(found.time[earlier] == found.time[later])):
             row = int(earlier[tied[0]])
             raise DataError(
-                f"an event id of user {found.users[int(found.user[row])].as_py()!r} stands for two events at one time "
+                f"user {found.users[int(found.user[row])].as_py()!r} has two events with the same id and time "
                 f"({found.time[row] / MICROSECONDS:.6f} seconds since 1970); give a corrected event a later time, or "
                 "delete the earlier one"
             )
@@ -105,7 +105,7 @@ class LastEvents:
         return found.where(kept)
 
     def events(self, users: Ints) -> UserEvents:
-        """Return the events of users [B], ascending, in the order that states are built in."""
+        """Return the events of users [B], which are ascending, in the order that states are built in."""
         place = np.full(len(self.users), -1, dtype=np.int64)
         place[users] = np.arange(len(users))
         owner = place[self.user]
@@ -113,7 +113,9 @@ class LastEvents:
         owner, seconds = owner[rows], self.time[rows] // MICROSECONDS
         first = int(seconds.min(initial=0))
         span = int(seconds.max(initial=0)) - first + 1
-        if len(users) * span < 2**62:  # the rows are in the order of items already
+        if (
+            len(users) * span < 2**62
+        ):  # one sort key for user and time: the rows are already in the order of items
             order = np.argsort(owner * span + (seconds - first), kind="stable")
         else:
             order = np.lexsort((seconds, owner))

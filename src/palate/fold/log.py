@@ -1,4 +1,4 @@
-"""Reads event logs: users, items, values, times and, optionally, event ids and deletion flags."""
+"""Reads event logs: user, item, value, time and, optionally, event id and deletion flag of each row."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class LogColumns:
 
     @property
     def by_role(self) -> dict[str, str]:
-        """The columns that are read."""
+        """Names of the columns that are read, by role."""
         more = {"event id": self.event_id, "deleted": self.deleted}
         return {**self.events.by_role, **{role: name for role, name in more.items() if name is not None}}
 
 
 @dataclass(frozen=True, eq=False)
 class LogScale:
-    """A model's item ids and rating scale, which map the columns of a log to indices."""
+    """A model's item ids and rating scale, which the values of a log are mapped to."""
 
     item_ids: list[str]  # [I]
     rating_values: Floats  # [R]
@@ -54,7 +54,7 @@ class LogScale:
 
     @property
     def items(self) -> pl.DataFrame:
-        """Items by id, with their numbers."""
+        """Item ids and their indices."""
         return pl.DataFrame(
             {"item": self.item_ids, "number": np.arange(len(self.item_ids), dtype=np.int32)},
             schema={"item": pl.String, "number": pl.Int32},
@@ -62,7 +62,7 @@ class LogScale:
 
 
 class LogValues(Frozen):
-    """Weights of event types, as stored for the workers."""
+    """Weights of event types, as stored in a file for the workers."""
 
     event_types: EventTypes | None
 
@@ -74,22 +74,22 @@ class LogFile(Frozen):
     bytes: int
     sha256: str
     rows: int
-    """Rows that were read and are of known items."""
+    """Number of rows with known items."""
     unknown_items: int
-    """Skipped rows with items that the model does not know."""
+    """Number of rows skipped because their item is not in the model's catalogue."""
     bad_rows: int
-    """Skipped rows that cannot be parsed."""
+    """Number of rows skipped because they cannot be parsed."""
 
 
 @dataclass
 class LogCount:
-    """Numbers of rows of a file."""
+    """Counters of a file's rows while it is read."""
 
     rows: int = 0
     unknown_items: int = 0
     bad_rows: int = 0
     example: str | None = field(default=None)
-    """An item that the model does not know."""
+    """An item id that is not in the model's catalogue."""
 
 
 def find_log_columns(
@@ -100,14 +100,14 @@ def find_log_columns(
     deleted: str | None,
     say: Callable[[str], None],
 ) -> LogColumns:
-    """Find the columns of a log.
+    """Infer the columns of a log from their names.
 
     Args:
-        files: Its files.
-        own: Columns that the user named.
-        feedback: What the model reads.
-        event_id: Column of the event ids; found by its name if None.
-        deleted: Column of deletions; found by its name if None.
+        files: Files of the log.
+        own: Columns that the user specified.
+        feedback: Kind of feedback that the model reads.
+        event_id: Column of event ids; inferred from its name if None.
+        deleted: Column of deletion flags; inferred from its name if None.
         say: Called with a message about a column that is not read.
 
     Returns:
@@ -127,35 +127,35 @@ def find_log_columns(
     assert columns is not None
     if columns.time is None:
         raise DataError(
-            "there is no column of times, and a log is folded by the time of its events; name it with --time-col",
+            "there is no time column, and a log is folded by the time of its events; name it with --time-col",
             place,
         )
     if columns.review is not None:
-        say(f"texts in {columns.review} are not read: states are folded without them")
+        say(f"column {columns.review} is not read: states are folded without texts")
     return LogColumns(replace(columns, review=None), found_id, found_deleted)
 
 
 def block_of(user_ids: pa.Array, blocks: int) -> Indices:
-    """Return the block of each user [N], by the CRC-32 of the id as UTF-8."""
+    """Return the block index of each user [N]: the CRC-32 of the id as UTF-8, modulo ``blocks``."""
     encoded = user_ids.dictionary_encode()
     codes = [binascii.crc32(one.encode()) % blocks for one in encoded.dictionary.to_pylist()]
     return np.asarray(np.array(codes, dtype=np.int32)[encoded.indices.to_numpy(zero_copy_only=False)])
 
 
 def read_log(files: RowFiles, columns: LogColumns, scale: LogScale, count: LogCount) -> Iterator[pa.Table]:
-    """Read a file of a log in batches, as :data:`palate.fold.last_events.LOG` has them.
+    """Read a log file in batches with the schema :data:`palate.fold.last_events.LOG`.
 
     Args:
-        files: The file; it says whether bad rows are left out.
-        columns: Its columns.
-        scale: Items and values that the model knows.
-        count: Told how many rows there are.
+        files: The file, and whether bad rows are skipped.
+        columns: Columns by role.
+        scale: The model's items and rating scale.
+        count: Counters to update.
 
     Yields:
-        The rows of known items.
+        The rows with known items.
 
     Raises:
-        DataError: A row cannot be read and is not to be left out, or its value is not on the scale.
+        DataError: A row cannot be parsed, or its value is not on the scale, and bad rows are not skipped.
     """
     (path,) = files.paths
     wanted = list(dict.fromkeys(columns.by_role.values()))
@@ -261,24 +261,22 @@ class _Reader:
     def _numbers(self, table: pl.DataFrame, path: Path, rows: int) -> np.ndarray:
         if self.columns.event_id is None:
             return np.zeros(rows, dtype=np.int64)
-        from palate.encoders.batch import event_number  # which loads torch
+        from palate.encoders.batch import event_number  # imported here because it loads torch
 
         ids = read_ids(table[self.columns.event_id], path).cast(pl.String)
         return np.fromiter((event_number(one) for one in ids), dtype=np.int64, count=rows)
 
     def fault(self, files: RowFiles, row: int) -> DataError:
-        """Describe the row that cannot be read."""
+        """Return the error for a row that cannot be read."""
         path, line = files.line_of(row)
         found = files.row(row, list(dict.fromkeys(self.columns.by_role.values())))
         columns = self.columns.events
         said = self._off_scale(found, path) or complaint_of(found, columns, self.times, path)
         where = "" if line is not None else f"row {row + 1:,}: "
-        return DataError(
-            f"{where}{said}; put it right, or leave such rows out with --skip-bad-rows", path, line
-        )
+        return DataError(f"{where}{said}; correct it, or skip such rows with --skip-bad-rows", path, line)
 
     def _off_scale(self, found: Mapping[str, object], path: Path) -> str | None:
-        """Say that a row's value is not on the scale, if it is a number."""
+        """Return a message if a row's value is a number or an event type that is not on the scale, else None."""
         columns, types = self.columns.events, self.scale.event_types
         if columns.value is not None:
             number = as_numbers(pl.Series("value", [found[columns.value]]), path)[0]

@@ -1,4 +1,4 @@
-"""Contents of a fold's ``manifest.json``."""
+"""The manifest of a fold, ``manifest.json``: its model, log files and blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLD_MANIFEST = "manifest.json"
 
 
 class FoldedModel(Frozen):
-    """The model that the states belong to."""
+    """Identity of the model that the states belong to."""
 
     run: str
     encoder: str
@@ -23,7 +23,7 @@ class FoldedModel(Frozen):
     builder: str
     """SHA-256 of the state builder: item categories or projections, and the rating scale."""
     reader: str | None
-    """Identity of the weights of latent sums."""
+    """Identity of the weights that latent sums were computed with; None without latent sums."""
     repeats: bool
 
 
@@ -35,9 +35,9 @@ class FoldManifest(Frozen):
     versions: dict[str, str]
     model: FoldedModel
     parts: dict[str, int]
-    """Version of each part of a state."""
+    """Format version of each part of a state."""
     logs: tuple[LogFile, ...]
-    """All event files in the states, those of earlier folds included."""
+    """All event files in the states, including those of earlier folds."""
     log_digest: str
     """SHA-256 of these files' checksums."""
     blocks: tuple[BlockRecord, ...]
@@ -60,16 +60,16 @@ class FoldManifest(Frozen):
 
 
 def log_digest(logs: tuple[LogFile, ...]) -> str:
-    """Return the sha256 of the checksums of log files, in any order."""
+    """Return the SHA-256 of the checksums of log files, independent of their order."""
     text = "\n".join(sorted({one.sha256 for one in logs}))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def read_fold_manifest(folder: Path) -> FoldManifest:
-    """Read the manifest of a fold; raises :class:`DataError` if there is none or it is damaged."""
+    """Read the manifest of a fold; raises :class:`DataError` if it is missing or damaged."""
     return read_record(
         FoldManifest,
         folder / FOLD_MANIFEST,
-        "is missing; name a folder that palate fold wrote",
+        "the file is missing; expected a folder that palate fold wrote",
         "fold the log again",
     )

@@ -1,4 +1,4 @@
-"""Extracts a state builder from a model, and converts folded states to the user encoder's state type."""
+"""Creates a state builder from a model, and converts folded states to the user encoder's state type."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from palate.model.model import PersonalizedModel
 
 _ITEMS_AT_ONCE = 256
-"""Batch size of the projection; constant, so that an item's projection is always the same bytes."""
+"""Batch size of the projection; constant, so that an item's projection is byte-identical in every run."""
 
 
 def builder_of(model: PersonalizedModel) -> StateBuilder:
-    """Build the state builder of a model.
+    """Create the state builder of a model.
 
     Raises:
-        MismatchError: The user encoder keeps no state, or reads texts of events.
+        MismatchError: The user encoder has no state, or reads texts of events.
     """
     encoder, table = model.keeper, model.table
     if not isinstance(encoder, StreamingEncoder | UniversalEncoder):
         kind = model.settings.user_encoder.kind
         raise MismatchError(
-            f"states of a {kind!r} user encoder are not folded; expected 'streaming' or 'universal'"
+            f"a {kind!r} user encoder has no states to fold; expected 'streaming' or 'universal'"
         )
     if model.settings.event_texts:
         raise MismatchError(
-            "the model reads what users wrote of events, and states are folded without texts; serve it, or train it "
-            "with model.event_texts=false"
+            "the model reads the texts of events, and states are folded without texts; serve it, or train it with "
+            "model.event_texts=false"
         )
     latent = encoder if isinstance(encoder, StreamingEncoder) else encoder.latent
     counted = isinstance(table, CategoryTable) and isinstance(encoder, UniversalEncoder)
@@ -63,7 +63,7 @@ def builder_of(model: PersonalizedModel) -> StateBuilder:
     else:
         category = part = member = category_ids = steps = np.zeros(0, dtype=np.int64)
         member = np.zeros(len(table) + 1, dtype=np.int64)
-    with reproducible(1, model.device):  # or another number of threads would be another builder
+    with reproducible(1, model.device):  # the bytes depend on the number of threads
         projected = None if latent is None else _projected(latent, model.catalogue)
     return StateBuilder(
         item_ids=list(table.item_ids),
@@ -104,7 +104,7 @@ def kept_states(columns: StateColumns, builder: StateBuilder) -> KeptState:
     """Convert the states of a block of B users to the user encoder's state type.
 
     Raises:
-        ValueError: The columns do not fit the builder, or together.
+        ValueError: The columns do not match the builder, or each other.
     """
     latent = None if builder.latent is None else _latent(columns, builder.latent)
     if not len(builder.steps):
@@ -132,7 +132,7 @@ def _recent(columns: StateColumns) -> RecentEvents:
     offsets, content = columns.parts["recent"]
     sizes, each = np.diff(offsets), RECENT_EVENT.itemsize
     if (sizes % each).any() or (sizes < each).any():
-        raise ValueError("the part 'recent' is no whole number of events")
+        raise ValueError("the size of the part 'recent' is not a multiple of an event's")
     records = content.view(RECENT_EVENT)
     starts = offsets[:-1] // each
     number = sizes // each - 1

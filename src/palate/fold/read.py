@@ -1,4 +1,4 @@
-"""Reads folded states: one user's, or everybody's in batches, as states or user prompts."""
+"""Reads folded states of one user, or of all users in batches, as states or user prompts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FoldedStates:
-    """Folded states on disk with their model."""
+    """The folded states in a folder, with their model."""
 
     def __init__(self, folder: Path, model: PersonalizedModel) -> None:
         self.folder, self.model = folder, model
@@ -34,8 +34,8 @@ class FoldedStates:
         mine, its = builder_of(model), self._builder
         if mine.to_bytes() != its.to_bytes():
             raise MismatchError(
-                f"{folder} holds states of other weights or items than the model's; fold with the model's run, and "
-                "--previous to keep the events"
+                f"{folder} holds states of other weights or items than the model's; fold again with this model's run, "
+                "and with --previous to keep the events"
             )
 
     def __len__(self) -> int:
@@ -43,7 +43,9 @@ class FoldedStates:
 
     @cached_property
     def _builder(self) -> StateBuilder:
-        return StateBuilder.from_bytes(read_bytes(self.folder / BUILDER, "is missing; copy the fold again"))
+        return StateBuilder.from_bytes(
+            read_bytes(self.folder / BUILDER, "the file is missing; copy the fold again")
+        )
 
     def state(self, user_id: str) -> HistoryState:
         """Return the state of one user; raises :class:`UnknownUserError` if there is none."""
@@ -91,7 +93,7 @@ def load_states(folder: Path | str, model: PersonalizedModel) -> FoldedStates:
         The states.
 
     Raises:
-        DataError: There is no fold, or a file is damaged.
-        MismatchError: They are of other weights or items.
+        DataError: The folder is not a fold, or a file is damaged.
+        MismatchError: The states belong to other weights or items.
     """
     return FoldedStates(Path(folder), model)

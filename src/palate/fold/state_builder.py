@@ -1,7 +1,7 @@
-"""Vectorised construction of user states as columns of bytes, each a function of one user's events only.
+"""Vectorised construction of user states as columns of bytes; a user's bytes depend on that user's events only.
 
-Counts by category and the newest events are whole numbers. Latent sums are added up one event after the other, in
-the order of time, so that a user's are the same bytes whoever else is in the block.
+Counts by category and newest events are integers. Latent sums add one event after another in the order of time, so
+that the bytes do not depend on the other users of the block.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from palate.schema import Doubles, Floats, Ints
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 RECENT = 50
-"""Newest events that are kept of a user, as :mod:`palate.encoders.history_parts` does."""
+"""Number of newest events that are kept per user, as in :mod:`palate.encoders.history_parts`."""
 RECENT_EVENT = np.dtype([("item", "<i4"), ("rating", "u1"), ("time", "<i8"), ("event", "<i8")])
-"""An event of the part ``recent``; the first one is the newest that was dropped, of item -1 if there is none."""
+"""A record of the part ``recent``; the first record is the newest dropped event, with item -1 if there is none."""
 SECONDS_A_DAY = 86_400
 LOWEST = -(2.0**24)
 NOTHING = -(2**30)
-"""Those of :mod:`palate.encoders.state`."""
+"""Constants of :mod:`palate.encoders.state`."""
 _EVENTS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
 class UserEvents:
-    """Live events of B users, by user and then in the order of time, item, event id and rating."""
+    """Live events of B users, sorted by user, time, item, event id and rating."""
 
     offsets: Ints  # [B + 1]: user b owns rows offsets[b] to offsets[b + 1]
     item: npt.NDArray[np.int32]  # [N] into the catalogue
     rating: npt.NDArray[np.uint8]  # [N] into the rating values
     time: Ints  # [N] seconds since 1970
-    event: Ints  # [N] numbers of the event ids, 0 for none
+    event: Ints  # [N] integers of the event ids, 0 without an id
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def of_users(self, start: int, stop: int) -> UserEvents:
-        """Select the users ``start`` to ``stop``."""
+        """Select the users from ``start`` to before ``stop``."""
         rows = slice(int(self.offsets[start]), int(self.offsets[stop]))
         offsets = self.offsets[start : stop + 1] - self.offsets[start]
         return UserEvents(offsets, self.item[rows], self.rating[rows], self.time[rows], self.event[rows])
@@ -55,13 +55,13 @@ class StateColumns:
     """Packed states of B users: for each part, one row of bytes per user."""
 
     parts: dict[str, tuple[Ints, Bytes]]
-    """By part: offsets [B + 1] into the bytes."""
+    """Offsets [B + 1] and the bytes that they refer to, by part."""
 
     def __len__(self) -> int:
         return len(next(iter(self.parts.values()))[0]) - 1
 
     def taken(self, rows: Ints) -> StateColumns:
-        """Select users [B'], in their order."""
+        """Select users by their indices [B'], in that order."""
         parts = {}
         for name, (offsets, content) in self.parts.items():
             sizes = np.diff(offsets)[rows]
@@ -123,7 +123,7 @@ class LatentProjections:
         rating, item = events.rating.astype(np.int32), events.item
         for query in range(weights.shape[1]):
             data = np.ascontiguousarray(weights[:, query])
-            # a row's entries are added in their order, without threads, whatever the other rows are
+            # adds the entries of a row in order, without threads, independent of other rows
             by_rating = csr_matrix((data, rating, indptr), shape=(len(there), len(of_rating)))
             totals[:, query, :split] = by_rating @ of_rating
             by_item = csr_matrix((data, item, indptr), shape=(len(there), len(of_item)))
@@ -156,13 +156,13 @@ class StateBuilder:
     member: Ints  # [I + 1] into category and part
     category: npt.NDArray[np.int32]
     part: npt.NDArray[np.int16]
-    category_ids: Ints  # [L]; empty for encoders that count nothing
-    steps: Ints  # [R]; empty for encoders that count nothing
+    category_ids: Ints  # [L]; empty for encoders without counts
+    steps: Ints  # [R]; empty for encoders without counts
     latent: LatentProjections | None
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Parts of a state."""
+        """Names of the parts of a state."""
         counted = ("counts", "recent") if len(self.steps) else ()
         return (*counted, *(() if self.latent is None else ("latent",)))
 
@@ -205,10 +205,13 @@ class StateBuilder:
         return made
 
     def changed_items(self, before: StateBuilder) -> npt.NDArray[np.bool_] | None:
-        """Find the items whose categories or projections differ from ``before``, whose ids are a prefix of these.
+        """Find the items whose categories or projections differ from an earlier builder's.
+
+        Args:
+            before: A builder whose item ids are a prefix of this one's.
 
         Returns:
-            Whether each item of ``before`` is, [I']; None where ratings or categories are, so that all states are.
+            True for changed items, [I']; None if the rating scale or the categories changed, so that every state did.
         """
         common = len(before.item_ids)
         same = (
@@ -254,7 +257,7 @@ class StateBuilder:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StateBuilder:
-        """Deserialise the result of :meth:`to_bytes`; raises SafetensorError, KeyError or ValueError if it is none."""
+        """Deserialise the result of :meth:`to_bytes`; raises SafetensorError, KeyError or ValueError if invalid."""
         arrays = load(data)
         text = arrays.pop("item_ids").tobytes().decode()
         ids = [one.encode().decode("unicode_escape") for one in text.split("\n")] if text else []
@@ -276,7 +279,7 @@ def _recent(events: UserEvents) -> tuple[Ints, Bytes]:
     owner = np.repeat(np.arange(len(kept)), kept)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(kept) - kept, kept)
     rows = events.offsets[1:][owner] - kept[owner] + place
-    at = np.arange(len(owner)) + owner + 1  # after one more record for each user
+    at = np.arange(len(owner)) + owner + 1  # each user has one record more, before the events
     heads = ends - kept - 1
     made["item"][heads] = -1
     dropped = lengths > kept

@@ -17,7 +17,7 @@ from palate.system.files import replacing
 from palate.system.records import Frozen
 
 _ROWS = 4096
-"""Row group size: the number of users that are read to find one."""
+"""Row group size: number of users that are read to look up one."""
 
 
 class BlockRecord(Frozen):
@@ -27,7 +27,7 @@ class BlockRecord(Frozen):
     events: int
     """Number of events in the states."""
     rows: int
-    """Rows of the table of last events: with deletions."""
+    """Number of rows in the table of latest events, including deletions."""
     rebuilt: int
     """Number of states that this fold built; the others are copied from the earlier fold."""
     digest: str
@@ -53,33 +53,33 @@ def read_columns(path: Path, parts: Sequence[str], users: pa.Array | None = None
 
     Args:
         path: The file.
-        parts: Parts of a state.
-        users: Users, who are in the file, ascending [B]; all if None.
+        parts: Names of the parts of a state.
+        users: Ids of users in the file, ascending, [B]; all if None.
 
     Returns:
-        Their states.
+        The users' states.
 
     Raises:
-        DataError: The file cannot be read, or lacks one of them.
+        DataError: The file cannot be read, or lacks a user.
     """
     table = _read(path, ["user", *parts])
     if users is not None:
         place = pc.index_in(users, table["user"].combine_chunks())
         if place.null_count:
             missing = users.filter(pc.is_null(place))[0].as_py()
-            raise DataError(f"has no state of user {missing!r}; copy the fold again", path)
+            raise DataError(f"there is no state of user {missing!r}; copy the fold again", path)
         table = table.take(place)
     return StateColumns({name: _rows(table[name]) for name in parts})
 
 
 def read_users(path: Path) -> list[str]:
-    """Read the users of a file of states."""
+    """Read the user ids of a file of states."""
     users: list[str] = _read(path, ["user"])["user"].to_pylist()
     return users
 
 
 def read_state_of(path: Path, parts: Sequence[str], user_id: str) -> StateColumns | None:
-    """Read the state of one user, from the row group that may hold it; None if there is none."""
+    """Read the state of one user from the row group that may contain it; None if there is none."""
     try:
         table = pq.read_table(path, columns=["user", *parts], filters=[("user", "=", user_id)])
     except (OSError, pa.ArrowException) as error:
@@ -88,7 +88,7 @@ def read_state_of(path: Path, parts: Sequence[str], user_id: str) -> StateColumn
 
 
 def state_digest(users: pa.Array, columns: StateColumns) -> str:
-    """Return the sha256 of user ids and states, independent of the file encoding."""
+    """Return the SHA-256 of user ids and states, independent of the file encoding."""
     digest = hashlib.sha256()
     for offsets, content in (_rows(pa.chunked_array([users])), *columns.parts.values()):
         digest.update(np.ascontiguousarray(offsets - offsets[0]).astype("<i8").data)

@@ -1,6 +1,6 @@
-"""The tasks of a fold, which engines schedule: partition a log file by user, and fold a block of users.
+"""The two tasks of a fold that engines schedule: partitioning a log file by user, and folding a block of users.
 
-Both are idempotent: a finished task's result exists under its own path and is not computed again, and a killed task
+Both are idempotent: the result of a completed task is found under its path and not computed again, and a killed task
 can be rerun with the same result.
 """
 
@@ -31,7 +31,7 @@ BUILDER, SCALE = "builder.safetensors", "scale.json"
 STATES, LAST_EVENTS, DONE = "states", "last-events", "done"
 AGAIN = "run palate fold again"
 _ROWS_AT_ONCE = 2_000_000
-"""Rows that a worker buffers before it writes them to blocks."""
+"""Number of rows that a worker buffers before it writes them to the blocks."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class ReadTask:
     """Partitions an event file into blocks of users."""
 
     work: Path
-    """Folder of the fold, seen by all workers."""
+    """Folder of the fold, accessible to all workers."""
     number: int
     files: RowFiles
-    """The one file."""
+    """The file to partition, as a single entry."""
     columns: LogColumns
     blocks: int
 
@@ -57,7 +57,7 @@ class ReadTask:
         return (self.place / "log.json").is_file()
 
     def run(self) -> LogFile:
-        """Partition the file; raises :class:`DataError` if it cannot be read."""
+        """Partition the file unless that is done; raises :class:`DataError` if it cannot be read."""
         if self.done:
             return read_record(LogFile, self.place / "log.json", "is gone", AGAIN)
         (path,) = self.files.paths
@@ -93,7 +93,7 @@ class BlockTask:
     number: int
     repeats: bool
     previous: Path | None
-    """The earlier fold that this one adds to."""
+    """Folder of the earlier fold that this one extends; None if there is none."""
 
     @property
     def done(self) -> bool:
@@ -101,7 +101,7 @@ class BlockTask:
         return self._file(DONE, "json").is_file()
 
     def run(self) -> BlockRecord:
-        """Fold the block; raises :class:`DataError` for contradictory events."""
+        """Fold the block unless that is done; raises :class:`DataError` for contradictory events."""
         if self.done:
             return read_record(BlockRecord, self._file(DONE, "json"), "is gone", AGAIN)
         builder = _builder(self.work)
@@ -141,7 +141,7 @@ class BlockTask:
     def _added(
         self, builder: StateBuilder, batch: pa.Table, before: _Before, changed: Bools
     ) -> tuple[pa.Table, pa.Array, StateColumns, int, int]:
-        """Add events to an earlier fold; only users with new events or changed items are rebuilt."""
+        """Add events to an earlier fold; rebuilds only users with new events or changed items."""
         old = before.rows
         retagged = old["user"].filter(pa.array(changed[old["item"].to_numpy()]))
         touched = pc.unique(
@@ -195,7 +195,7 @@ class _Before:
     @property
     def record(self) -> BlockRecord:
         record = read_record(
-            BlockRecord, self.file(DONE, "json"), "is missing; copy the earlier fold again", AGAIN
+            BlockRecord, self.file(DONE, "json"), "the file is missing; copy the earlier fold again", AGAIN
         )
         return record.model_copy(update={"rebuilt": 0})
 
@@ -221,7 +221,7 @@ class _Before:
         return table.set_column(2, LOG.field("rating"), pa.array(rating, pa.uint8()))
 
     def untouched(self, names: pa.Array, now: LastEvents, then: LastEvents, changed: Bools) -> Bools:
-        """Find the users [B] whose state is still valid because none of their rows changed."""
+        """Find the users [B] none of whose rows changed, so that their states remain valid."""
         if not len(then.users):
             return np.zeros(len(names), dtype=np.bool_)
         mine = _numbers(now, then.users)
@@ -237,12 +237,12 @@ class _Before:
         return np.asarray((known >= 0) & alike[known], dtype=np.bool_)
 
     def columns(self, names: pa.Array) -> StateColumns:
-        """Read the earlier states of users [B]."""
+        """Read the states of users [B] in the earlier fold."""
         return read_columns(self.file(STATES), self.builder.parts, names)
 
 
 def _numbers(events: LastEvents, users: pa.Array) -> np.ndarray:
-    """Return the index in ``users`` of each row's user, -1 if absent."""
+    """Return the index in ``users`` of the user of each row, -1 if absent."""
     found = pc.index_in(events.users, users).fill_null(-1).to_numpy(zero_copy_only=False)
     return np.asarray(found[events.user], dtype=np.int64)
 
@@ -267,21 +267,21 @@ def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # another file system
+    except OSError:  # on another file system
         with replacing(target) as partial:
             shutil.copyfile(source, partial)
 
 
 @lru_cache(maxsize=2)
 def _builder(work: Path) -> StateBuilder:
-    return StateBuilder.from_bytes(read_bytes(work / BUILDER, f"is missing; {AGAIN}"))
+    return StateBuilder.from_bytes(read_bytes(work / BUILDER, f"the file is missing; {AGAIN}"))
 
 
 @lru_cache(maxsize=2)
 def _scale(work: Path) -> LogScale:
     """Load the item ids, the rating scale and the weights of event types."""
     builder = _builder(work)
-    types = read_record(LogValues, work / SCALE, f"is missing; {AGAIN}", AGAIN).event_types
+    types = read_record(LogValues, work / SCALE, f"the file is missing; {AGAIN}", AGAIN).event_types
     return LogScale(builder.item_ids, builder.rating_values, types)
 
 
@@ -289,15 +289,17 @@ def _scale(work: Path) -> LogScale:
 def _compared(
     folder: Path, builder: StateBuilder, earlier: StateBuilder
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Compare the builder with an earlier fold's; raises :class:`MismatchError` if it lacks items or values."""
+    """Compare the builder with an earlier fold's; raises :class:`MismatchError` if it lacks items or rating values."""
     number = {one: place for place, one in enumerate(builder.item_ids)}
     if missing := [one for one in earlier.item_ids if one not in number]:
         raise MismatchError(
-            f"{folder} holds events of {len(missing):,} items that the model does not know, such as {missing[0]!r}; "
-            "fold the whole log anew"
+            f"{folder} holds events of {len(missing):,} items that are not in the model's catalogue, such as "
+            f"{missing[0]!r}; fold the whole log without --previous"
         )
     if not np.isin(earlier.rating_values, builder.rating_values).all():
-        raise MismatchError(f"{folder} has values that are not on the model's scale; fold the whole log anew")
+        raise MismatchError(
+            f"{folder} holds ratings that are not on the model's scale; fold the whole log without --previous"
+        )
     place = np.array([number[one] for one in earlier.item_ids], dtype=np.int64)
     if not np.array_equal(place, np.arange(len(place))):
         return None, place

@@ -41,7 +41,7 @@ class CategoryRow:
     interactions: int
     share: float  # of all interactions
     mean: float  # of its ratings or weights
-    liked: int  # users
+    liked: int  # number of users
     disliked: int
 
 
@@ -56,7 +56,7 @@ class ItemText:
 
 @dataclass(frozen=True)
 class UserExample:
-    """A user's newest interactions, and the true labels from the full history."""
+    """A user's newest interactions, and the true labels of the full history."""
 
     user_id: str
     split: str
@@ -67,7 +67,7 @@ class UserExample:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Labels of the users: by category, and the coverage of each label rule."""
+    """Labels of the users by category, and the coverage of each label rule."""
 
     categories: Sequence[CategoryRow]  # by number of interactions, descending
     without_label: float  # share of users who like and dislike nothing
@@ -94,12 +94,12 @@ class Inspection:
 
     @property
     def valued(self) -> bool:
-        """Whether interactions have more than one value, unlike choices of equal weight."""
+        """Whether interactions have more than one distinct rating or weight."""
         return len(self.values) > 1
 
 
 def inspect(dataset: Dataset, examples: int = EXAMPLES) -> Inspection:
-    """Compute statistics of a dataset, with its default label rule and full histories, as in training.
+    """Compute statistics of a dataset, with labels by its default rule from full histories, as in training.
 
     Args:
         dataset: The dataset.
@@ -147,7 +147,7 @@ def _period(timestamps: Ints) -> str:
 
 
 def _longer(lengths: Ints) -> list[tuple[int, float]]:
-    """Compute the share of users with at least n interactions, at n evenly spaced on a log scale."""
+    """Compute the share of users with at least n interactions, for n evenly spaced on a log scale."""
     ordered = np.sort(lengths)
     at = np.unique(np.geomspace(max(ordered[0], 1), max(ordered[-1], 1), _POINTS).round().astype(np.int64))
     shares = 1 - np.searchsorted(ordered, at) / len(ordered)
@@ -184,7 +184,7 @@ def _categories(
 
 
 def _item_texts(dataset: Dataset, examples: int) -> list[ItemText]:
-    """Return the texts of the items with most interactions."""
+    """Return the texts of the items with the most interactions."""
     texts, items = texts_for(dataset.info), dataset_items(dataset)
     popular = np.argsort(-np.bincount(dataset.interactions.item_index, minlength=len(items)), kind="stable")
     return [

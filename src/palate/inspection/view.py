@@ -19,11 +19,11 @@ from palate.words import counted
 
 _MOST_ROWS = 20
 _LABEL = 24
-"""Maximum width of the ids before texts, in terminal columns."""
+"""Maximum width of the first column of a table of texts, in terminal columns."""
 
 
 def facts(inspection: Inspection) -> dict[str, str]:
-    """List counts and coverage by label."""
+    """Format counts and coverage as texts, by heading."""
     info = inspection.info
     lengths = ", ".join(
         f"{length:,} ({_quantile(at)})" for at, length in zip(QUANTILES, inspection.lengths, strict=True)
@@ -43,10 +43,10 @@ def facts(inspection: Inspection) -> dict[str, str]:
         "Feedback": info.feedback,
         **types,
         "Interactions": f"{info.interactions:,}, "
-        + (inspection.period or "without times: in the order of the files"),
+        + (inspection.period or "without timestamps, in the order of the files"),
         "Users": f"{info.users:,}: {splits}",
         "Items": f"{counted(info.items, info.item_noun)} in {counted(len(info.categories), info.category_field)}",
-        "History length": f"{inspection.mean_length:.1f} in the mean; {lengths}",
+        "History length": f"mean {inspection.mean_length:.1f}; {lengths}",
         "Descriptions": f"of {info.described_items / max(info.items, 1):.1%} of the items, "
         f"{inspection.described_interactions:.1%} of the interactions",
         **reviews,
@@ -58,8 +58,8 @@ def facts(inspection: Inspection) -> dict[str, str]:
 
 def _label_facts(inspection: Inspection) -> dict[str, str]:
     if (labels := inspection.labels) is None:
-        few = f"nothing: it takes at least 2 categories, and there are {len(inspection.info.categories)}"
-        return {"Asked about categories": f"{few}; the items can be ranked and recommended"}
+        few = f"not possible: expected at least 2 categories, found {len(inspection.info.categories)}"
+        return {"Questions about categories": f"{few}; the items can be ranked and recommended"}
     return {"Label rule": labels.rule, "Users without a label": f"{labels.without_label:.1%}"}
 
 
@@ -82,9 +82,9 @@ def tables(inspection: Inspection, width: int) -> Iterator[Table]:
 
 
 def write_dataset_page(inspection: Inspection, path: Path) -> None:
-    """Write the page; raises :class:`OutputError` for a name that does not end in .html."""
+    """Write the HTML page; raises :class:`OutputError` for a file name that does not end in .html."""
     if path.suffix != ".html":
-        raise OutputError(f"{path}: expected a name that ends in .html")
+        raise OutputError(f"{path}: expected a file name ending in .html")
     page = render_page(
         "dataset.html",
         title=inspection.info.name,
@@ -99,7 +99,7 @@ def write_dataset_page(inspection: Inspection, path: Path) -> None:
 def _length_pictures(inspection: Inspection) -> list[Picture]:
     lengths, shares = zip(*inspection.longer, strict=True)
     series = [Series("users", "model-1", lengths, shares, dots=False)]
-    chart = Chart("Share of the users with at least so many", "interactions (log scale)", series, log_x=True)
+    chart = Chart("Share of users with at least n interactions", "n (log scale)", series, log_x=True)
     return [draw(chart, WIDE), draw(chart, NARROW)] if len(lengths) > 1 else []
 
 
@@ -162,8 +162,8 @@ def _rule_table(inspection: Inspection, labels: LabelFacts, width: int) -> Table
 
 
 def rule_notes(labels: LabelFacts) -> Iterator[str]:
-    """Describe each label rule of the table, and the proposed one."""
-    yield "Of the training users; * is the dataset's rule."
+    """Describe each label rule of the table, and the suggested one."""
+    yield "Shares of the training users; * marks the dataset's rule."
     yield from (f"{row.in_words}." for row in labels.rules)
     if labels.proposal is not None:
         yield f"{labels.proposal[0].upper()}{labels.proposal[1:]}."

@@ -94,6 +94,6 @@ class HistoryState:
         data = (
             source
             if isinstance(source, bytes)
-            else read_bytes(source, "not a user state (no such file); build it from the stored events")
+            else read_bytes(source, "not a user state (no such file); rebuild it from the stored events")
         )
         return cls(model, model.keeper.unpack(data, model.table, path))

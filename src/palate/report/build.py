@@ -17,13 +17,21 @@ from palate.system.files import write_text
 
 
 def build_report(data: ReportData, path: Path) -> Path:
-    """Write the page to ``path`` and its data to the same name with ``.json``; returns the page's path.
+    """Write a report as HTML, and its data as JSON beside it.
 
-    Raises :class:`OutputError` when the path does not end in .html or cannot be written.
+    Args:
+        data: The report's data.
+        path: The page, which ends in ``.html``; the data's file has the same name with ``.json``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: The path does not end in ``.html`` or cannot be written.
     """
     if path.suffix != ".html":
         raise OutputError(
-            f"{path}: expected a name that ends in .html; the data is written beside it as .json"
+            f"{path}: expected a file name ending in .html; the data is written beside it as .json"
         )
     page = render_report(data)
     write_text(path.with_suffix(".json"), data.model_dump_json(indent=2) + "\n")
@@ -49,7 +57,7 @@ def render_report(data: ReportData) -> str:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Load a template of this package, with the shared style."""
+    """Render a template of this package with the shared style sheet."""
     environment = Environment(
         loader=PackageLoader("palate", "report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Data of a report as plain values: filled by the caller, stored as JSON, rendered by the page."""
+"""The data of a report: plain values that the caller fills in, stored as JSON and rendered as a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from palate.system.records import Frozen
 
 PredictorKind = Literal["model", "rule", "reference", "control"]
-"""``rule`` is the label rule, the page's baseline; a ``control`` is a model with a wrong input."""
+"""``rule`` is the label rule, the baseline of the page; a ``control`` is a model with deliberately wrong input."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -35,7 +35,7 @@ class ScoreRow(Frozen):
     predictor: str
     kind: PredictorKind
     precision: ShownScore
-    """Precision of the liked set, as recall and f1."""
+    """Precision of the liked labels; ``recall`` and ``f1`` are of the liked labels, too."""
     recall: ShownScore
     f1: ShownScore
     disliked_f1: ShownScore | None = None
@@ -47,7 +47,7 @@ class ScoreRow(Frozen):
 
 
 class LengthLine(Frozen):
-    """Liked F1 of one predictor by window length; low and high are empty or as long as f1."""
+    """Liked F1 of one predictor by window length; ``low`` and ``high`` are empty or as long as ``f1``."""
 
     name: str
     kind: PredictorKind
@@ -61,12 +61,12 @@ class LengthLine(Frozen):
         wanted = len(self.lengths)
         if len(self.f1) != wanted or {len(self.low), len(self.high)} not in ({0}, {wanted}):
             found = f"{len(self.f1)} scores, {len(self.low)} lows and {len(self.high)} highs"
-            raise ValueError(f"{self.name}: {found} for {wanted} lengths; give one of each for every length")
+            raise ValueError(f"{self.name}: {found} for {wanted} lengths; expected one of each per length")
         return self
 
 
 class TrainingCurve(Frozen):
-    """One model's training: its loss, and its liked F1 on dev users; the name is that of its score row."""
+    """One model's training: its loss and its liked F1 on dev users; ``name`` is that of its score row."""
 
     name: str
     x: tuple[Finite, ...] = ()
@@ -79,20 +79,20 @@ class TrainingCurve(Frozen):
         for name, x, y in (("loss", self.x, self.loss), ("dev_f1", self.dev_x, self.dev_f1)):
             if len(x) != len(y):
                 raise ValueError(
-                    f"{self.name}: {len(y)} values of {name} at {len(x)} places; give one for each"
+                    f"{self.name}: {len(y)} values of {name} for {len(x)} steps; expected one per step"
                 )
         return self
 
 
 class Training(Frozen):
-    """The training curves, all over the same unit."""
+    """Training curves, all with the same unit on the x axis."""
 
     unit: Literal["steps", "minutes"]
     curves: tuple[TrainingCurve, ...]
 
 
 class Labels(Frozen):
-    """The liked and the disliked categories, best and worst first."""
+    """Liked categories, best first, and disliked categories, worst first."""
 
     liked: tuple[str, ...] = ()
     disliked: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ class ExampleAnswer(Frozen):
 
 
 class ExampleUser(Frozen):
-    """A test user: some items of the window, the true labels, and the answers."""
+    """A test user: some items of the window, the true labels, and the predictors' answers."""
 
     user_id: str
     window_size: int = Field(ge=0)
@@ -149,9 +149,9 @@ class ReportData(Frozen):
 
     title: str
     lead: str
-    """One paragraph: the data, the model, the training."""
+    """Introductory paragraph on the data, the model and the training."""
     warnings: tuple[str, ...] = ()
-    """Warnings about trainings, a sentence each."""
+    """Warnings about trainings, one sentence each."""
     facts: tuple[Fact, ...] = ()
     scores: tuple[ScoreRow, ...] = ()
     interval: str = "95% bootstrap interval over users"
@@ -163,4 +163,4 @@ class ReportData(Frozen):
     notes: tuple[str, ...] = ()
     """Paragraphs on the method and its limitations."""
     commands: tuple[str, ...] = ()
-    """The exact commands that rebuild the run."""
+    """Commands that reproduce the run."""

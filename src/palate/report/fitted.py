@@ -1,4 +1,4 @@
-"""Tables that fit the terminal's width: names stay readable, less important columns are dropped."""
+"""Tables that fit the width of the terminal by dropping less important columns and wrapping names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 3
-"""Columns between two of a table's."""
+"""Space between two columns of a table, in terminal columns."""
 _WIDEST_BAR, _NARROWEST_BAR = 24, 6
 _NAME = 24
 """Width reserved for names before optional columns are shown, in terminal columns."""
@@ -19,31 +19,30 @@ _NAME = 24
 
 @dataclass(frozen=True)
 class Column:
-    """A column of texts under a heading of up to two lines."""
+    """A column of texts with a heading of up to two lines."""
 
     head: str
     cells: Sequence[str]
     needed: bool = True
-    """Or it is left out where there is no room."""
+    """Whether the column is always shown; others are dropped if the table is too wide."""
 
     @property
     def width(self) -> int:
-        """Columns of a terminal that it takes in one line a cell."""
+        """Width without wrapping, in terminal columns."""
         return max(map(cell_len, (*self.head.split("\n"), *self.cells)), default=0)
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A column of shares, drawn as bars in the available width, or omitted."""
+    """A column of shares, drawn as bars in the remaining width, or dropped."""
 
     shares: Sequence[float]
 
 
 def fitted_table(title: str, names: Column, others: Sequence[Column | Bars], width: int) -> Table:
-    """Make a table of no more than ``width`` columns of a terminal.
+    """Create a table at most ``width`` terminal columns wide.
 
-    Bars give way first, then the columns that are not needed, the last of them first; names that are longer than the
-    room that is left go on in a second line.
+    Bars are dropped first, then the columns that are not ``needed``, from the last; long names are wrapped.
     """
     shown, room = next(_fitting(names, others, width))
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -69,14 +68,14 @@ def folded_table(
     whole: Collection[str] = (),
     caption: str | None = None,
 ) -> Table:
-    """Make a table whose long texts go on in further lines.
+    """Create a table that wraps long texts.
 
     Args:
-        title: Its title.
-        heads: Headings of its columns.
-        rows: Texts, one for each column.
-        whole: Headings of columns whose texts stay in one line.
-        caption: A line below it.
+        title: Title of the table.
+        heads: Headings of the columns.
+        rows: Texts, one per column.
+        whole: Headings of columns whose texts are not wrapped.
+        caption: Line below the table.
     """
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = None if caption is None else Text(caption), "left"

@@ -1,7 +1,7 @@
-"""Line pictures as geometry: the template turns it into SVG, the style sheet gives it its colours.
+"""Layout of line charts: computes the geometry that the template renders as SVG and the style sheet colours.
 
-Drawn here rather than by a plotting library so that text stays text, colours follow the reader's light or
-dark theme, every picture comes in a wide and a narrow cut, and the same numbers give the same bytes.
+A plotting library is not used, so that text remains selectable, colours follow the browser's light or dark theme, each
+chart has a wide and a narrow layout, and equal data gives equal bytes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from itertools import pairwise
 from palate.report.scales import AxisScale, linear_ticks, log_ticks, thinned
 
 LINE_HEIGHT = 15.0
-CHARACTER_WIDTH = 7.5  # a generous mean for 13 px sans-serif
+CHARACTER_WIDTH = 7.5  # upper estimate of the mean width, for 13 px sans-serif
 LABEL_GAP = 9.0
 EDGE = 40.0  # a line that ends this near the right edge is named in the margin
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line to draw. ``tone`` is its style in style.css; low and high, if given, make a band."""
+    """One line of a chart. ``tone`` is its class in style.css; ``low`` and ``high``, if given, bound a band."""
 
     name: str
     tone: str
@@ -35,7 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw: series over common axes."""
+    """A chart before its layout: series and axes."""
 
     title: str
     x_name: str
@@ -43,12 +43,12 @@ class Chart:
     log_x: bool = False
     log_y: bool = False
     x_ticks: Sequence[float] = ()
-    """Where to label x; round numbers when not given."""
+    """Tick positions on the x axis; round numbers if empty."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A size to draw in, and the most characters in a line of a label."""
+    """Size of a layout, and the maximum number of characters per line of a label."""
 
     name: str
     width: float
@@ -63,7 +63,7 @@ NARROW = Cut("narrow", 360, 300, 13)
 
 @dataclass(frozen=True)
 class Mark:
-    """A tick or a dot: a place and its text."""
+    """A tick or a dot: position and text."""
 
     x: float
     y: float
@@ -72,7 +72,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """A line's name beside its end: where the first of its lines of text starts."""
+    """Name of a line beside its end; the position is the start of the first line of text."""
 
     x: float
     y: float
@@ -93,7 +93,7 @@ class DrawnCurve:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart drawn in one cut, all in pixels of its view box."""
+    """A chart laid out in one size, in pixels of its view box."""
 
     cut: Cut
     chart: Chart
@@ -107,12 +107,12 @@ class Picture:
 
 
 def number(value: float) -> str:
-    """Format a tick's label: 0.25, 50, 10,000."""
+    """Format a number as a tick label, such as 0.25, 50 or 10,000."""
     return f"{value:,.10g}"
 
 
 def draw(chart: Chart, cut: Cut) -> Picture:
-    """Lay a chart out in a cut; lines that end at the right edge are named in the margin beside it."""
+    """Lay out a chart in a size; lines that end at the right edge are labelled in the margin."""
     names = [textwrap.wrap(series.name, cut.label_width) or [""] for series in chart.series]
     margin = max(len(line) for lines in names for line in lines) * CHARACTER_WIDTH + LABEL_GAP
     every_y = [value for series in chart.series for value in (*series.y, *series.low, *series.high)]
@@ -165,7 +165,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _named(curves: Sequence[DrawnCurve], right: float, floor: float) -> list[DrawnCurve]:
-    """Set the labels of lines that reach the right edge in the margin, the others at their end."""
+    """Place the labels of lines that reach the right edge in the margin, and the others at the end of the line."""
     ends = [curve.points[-1] for curve in curves]
     heights = [len(curve.label.lines) * LINE_HEIGHT for curve in curves]
     in_margin = [index for index, (x, _) in enumerate(ends) if x > right - EDGE]
@@ -178,9 +178,14 @@ def _named(curves: Sequence[DrawnCurve], right: float, floor: float) -> list[Dra
 
 
 def spread(wanted: Sequence[tuple[float, float]], floor: float) -> list[float]:
-    """Tops of boxes, given as (middle, height), moved as little as a sweep down and one up need to part them.
+    """Move boxes vertically so that they do not overlap, by one pass down and one pass up.
 
-    None reaches below the floor; the order of the middles is kept.
+    Args:
+        wanted: Middle and height of each box, in pixels downwards.
+        floor: Lowest position that a box may reach.
+
+    Returns:
+        The top of each box; the order of the middles is preserved.
     """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index][0])
     tops = [0.0] * len(wanted)
@@ -197,7 +202,7 @@ def spread(wanted: Sequence[tuple[float, float]], floor: float) -> list[float]:
 
 
 def _label_inside(curve: DrawnCurve, curves: Sequence[DrawnCurve]) -> Label:
-    """Above or below the end of a line, whichever lies farther from the other lines."""
+    """Place a label above or below the end of a line, whichever is farther from the other lines."""
     x, y = curve.points[-1]
     lines = curve.label.lines
     height = (len(lines) - 1) * LINE_HEIGHT
@@ -220,4 +225,4 @@ def _height_at(x: float, points: Sequence[tuple[float, float]]) -> float:
     for (x0, y0), (x1, y1) in pairwise(points):
         if x0 <= x <= x1 and x1 > x0:
             return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return math.inf  # no line there, so nothing to collide with
+    return math.inf  # the line does not extend to x

@@ -1,4 +1,4 @@
-"""Axes: scales from values to pixels, and tick positions."""
+"""Axes of charts: scales from values to pixels, and tick positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AxisScale:
-    """Maps low … high to start … end (pixels), linearly or by logarithm."""
+    """Maps values from ``low`` to ``high`` to pixels from ``start`` to ``end``, linearly or logarithmically."""
 
     low: float
     high: float
@@ -18,20 +18,20 @@ class AxisScale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Compute the position of a value, to a tenth of a pixel."""
+        """Compute the position of a value in pixels, rounded to 0.1."""
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         share = 0.5 if high == low else (value - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 1)
 
 
 def round_step(span: float, steps: int) -> float:
-    """Find the smallest step, 1, 2 or 5 times a power of ten, that covers the span in at most ``steps``."""
+    """Return the smallest step of 1, 2 or 5 times a power of ten that covers ``span`` in at most ``steps`` steps."""
     power = 10.0 ** math.floor(math.log10(span / steps))
     return next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power * steps >= span * (1 - 1e-9))
 
 
 def linear_ticks(low: float, high: float, steps: int = 5) -> list[float]:
-    """Round numbers from the last one at or below low to the first one at or above high."""
+    """Return evenly spaced round numbers that cover ``low`` to ``high``."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     step = round_step(high - low, steps)
@@ -40,7 +40,7 @@ def linear_ticks(low: float, high: float, steps: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten, around positive low and high; only powers where the span is wide."""
+    """Return 1, 2 and 5 times powers of ten that cover positive ``low`` to ``high``; only powers for a wide range."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
     ticks = [float(f"{factor * 10.0**power:.10g}") for power in powers for factor in factors]
@@ -50,7 +50,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def thinned(ticks: Sequence[float], scale: AxisScale, gap: float) -> list[float]:
-    """Select ticks with a minimum distance in pixels; the last one is always kept."""
+    """Select ticks at least ``gap`` pixels apart; the last one is always kept."""
     kept: list[float] = []
     for tick in reversed(ticks):
         if not kept or abs(scale(tick) - scale(kept[-1])) >= gap:

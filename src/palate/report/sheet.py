@@ -14,22 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 _NAME, _NUMBER = 12, 9
-"""Columns of a terminal that a name gets at least, and up to which a cell stays in one line."""
+"""Minimum width of names, and maximum width of a cell that is not wrapped, in terminal columns."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table before it is drawn; rich prints it for a terminal. A line break in a cell is one there only."""
+    """A table of texts that rich prints to a terminal; line breaks in cells apply only there."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
     spare: Sequence[str] = ()
-    """Columns that a narrow terminal does without, the first to go first: no figure is cut off."""
+    """Headings of columns to drop on a narrow terminal, in this order, so that no number is truncated."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield title, table and note: both texts are as wide as the terminal, and not as the table."""
+        """Yield title, table and note; title and note are wrapped at the terminal's width, not the table's."""
         unbounded = options.update(max_width=sys.maxsize)
         for count in range(len(self.spare) + 1):
             left_out = self.spare[:count]
@@ -61,7 +61,7 @@ class Sheet:
         return table
 
     def latex(self) -> str:
-        """For a paper: a tabular with booktabs' rules; the title and the note are comments."""
+        """Format as a LaTeX tabular with booktabs rules; title and note are comments."""
         rows = [" & ".join(map(_latex, row)) + r" \\" for row in (self.head, *self.rows)]
         lines = [
             rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}",
@@ -74,11 +74,11 @@ class Sheet:
         return "\n".join([f"% {self.title}", *lines, f"% {self.note}", ""])
 
     def markdown(self) -> str:
-        """For a document."""
+        """Format as Markdown with title and note."""
         return "\n".join([self.title, "", self.markdown_table(), "", self.note, ""])
 
     def markdown_table(self) -> str:
-        """Return the rows below their head, without title and note."""
+        """Format as a Markdown table, without title and note."""
         rows = [self.head, ["---", *["---:"] * (len(self.head) - 1)], *self.rows]
         cells = [[cell.replace("\n", " ").replace("|", "\\|") for cell in row] for row in rows]
         return "\n".join("| " + " | ".join(row) + " |" for row in cells)

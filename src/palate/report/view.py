@@ -1,4 +1,4 @@
-"""View model of the report's template: groups, colours, hits and misses, charts."""
+"""View model of the report's template: groups of rows, colours, correct and wrong categories, charts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROUPS: tuple[tuple[str, tuple[PredictorKind, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of the score table under one heading."""
+    """Rows of the score table with a common heading."""
 
     heading: str
     rows: Sequence[ScoreRow]
@@ -47,7 +47,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A category of an answer or of the truth; hit says whether the other one holds it too."""
+    """A category of an answer or of the true labels; ``hit`` is whether it is in both."""
 
     category: str
     hit: bool
@@ -55,7 +55,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SideVerdicts:
-    """The categories that an answer names on one side, and the true ones that it misses."""
+    """Categories that an answer names as liked (or disliked), and the true ones that it misses."""
 
     named: Sequence[Verdict]
     missed: Sequence[str]
@@ -63,14 +63,14 @@ class SideVerdicts:
 
 @dataclass(frozen=True)
 class LengthRow:
-    """One window length, with each line's score or none."""
+    """One window length, with the score of each line or None."""
 
     length: int
     f1: Sequence[float | None]
 
 
 class ReportView:
-    """Values that page.html needs beside the data."""
+    """Values that page.html needs in addition to the data."""
 
     def __init__(self, data: ReportData) -> None:
         self.data = data
@@ -89,7 +89,7 @@ class ReportView:
         return {name: f"model-{i % MODEL_TONES + 1}" for i, name in enumerate(dict.fromkeys(names))}
 
     def tone(self, name: str, kind: PredictorKind = "model") -> str:
-        """Return the style of a predictor in pictures and tables."""
+        """Return the CSS class of a predictor in charts and tables."""
         return self._tones[name] if kind == "model" and name in self._tones else kind
 
     def groups(self) -> list[Group]:
@@ -100,7 +100,7 @@ class ReportView:
         return [group for group in groups if group.rows]
 
     def share_of_rule(self) -> float | None:
-        """Compute the best model's liked F1 relative to the rule's."""
+        """Compute the best model's liked F1 divided by the label rule's."""
         return (
             self.best.f1.value / self.rule.f1.value
             if self.best and self.rule and self.rule.f1.value
@@ -108,13 +108,13 @@ class ReportView:
         )
 
     def whisker(self, score: ShownScore) -> Whisker:
-        """Where a score stands between 0 and the best of the table."""
+        """Compute the position of a score and its interval between 0 and the table's maximum."""
         ends = (score.value if end is None else end for end in (score.low, score.high))
         low, high = (round(94 * end / self._top + 3, 1) for end in ends)
         return Whisker(low, round(94 * score.value / self._top + 3, 1), high)
 
     def length_pictures(self) -> list[Picture]:
-        """F1 against the window's length, wide and narrow."""
+        """Chart of F1 by window length, wide and narrow."""
         order = {"control": 0, "reference": 1, "rule": 2, "model": 3}
         lines = sorted(self.data.lengths, key=lambda line: order[line.kind])
         chart = Chart(
@@ -137,7 +137,7 @@ class ReportView:
         return [LengthRow(length, [by_length.get(length) for by_length in scores]) for length in lengths]
 
     def training_pictures(self) -> list[list[Picture]]:
-        """Loss, then dev F1, each wide and narrow; a picture without points is left out."""
+        """Charts of the loss and of the dev F1, each wide and narrow; empty charts are omitted."""
         if self.data.training is None:
             return []
         charts = [self._loss_chart(self.data.training), self._dev_chart(self.data.training)]
@@ -174,7 +174,7 @@ class ReportView:
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
-    """Average equal segments of a curve, to limit its number of points."""
+    """Downsample a curve by averaging equal segments."""
     size = -(-len(values) // MOST_POINTS)
     stretches = zip_longest(*[iter(values)] * size) if size > 1 else ((value,) for value in values)
     kept = [[value for value in stretch if value is not None] for stretch in stretches]
