@@ -36,7 +36,7 @@ SIGNATURES = {
         "(entries: 'Sequence[str | Path | tuple[str, Ranker]]', data: 'Dataset | Path | str', *, "
         "protocol: 'RankingProtocol' = 'leave-last-out', candidates: 'str | int | Path' = 'all', trials: 'int' = 4, "
         "seed: 'int' = 0, keep_seen: 'bool' = False, versus: 'str | None' = None, seeds: 'int' = 1, "
-        "report: 'Callable[[str], None] | None' = None) -> 'RankingTable'"
+        "users: 'int | None' = None, report: 'Callable[[str], None] | None' = None) -> 'RankingTable'"
     ),
     "read_history": (
         "(path: 'Path | str', unrated: 'Unrated' = None, may_be_empty: 'bool' = False) "

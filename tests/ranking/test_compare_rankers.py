@@ -95,6 +95,17 @@ def test_dev_is_not_scored_where_there_is_nothing_to_choose():
     assert sum(asked) == 60
 
 
+def test_as_many_users_are_drawn_as_are_asked_for():
+    some, again = (palate.rank(["popularity"], DATA, users=20, seed=3) for _ in range(2))
+    assert some.users == 20
+    assert some.warnings == ("20 of 60 test users, drawn by the seed 3",)
+    assert some.rankers[0].metrics == again.rankers[0].metrics
+    assert palate.rank(["popularity"], DATA, users=20, seed=4).rankers[0].metrics != some.rankers[0].metrics
+    every = palate.rank(["popularity"], DATA, users=60)
+    assert (every.users, every.warnings) == (60, ())
+    assert every.rankers[0].metrics == palate.rank(["popularity"], DATA).rankers[0].metrics
+
+
 def test_groups_are_by_history_and_by_how_well_the_target_is_known():
     table = palate.rank(["popularity"], DATA)
     assert table.groups["history"] == {"5–9": 60}

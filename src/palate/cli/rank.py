@@ -111,6 +111,14 @@ def rank(
             "are means, and intervals are over users and seeds.",
         ),
     ] = 1,
+    users: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="Number of test users, drawn by the seed, for rankers that are slow; all if not given.",
+            rich_help_panel=_ITEMS,
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         Option("--json", help="Print the scores as one JSON document, and all other output to stderr."),
@@ -118,7 +126,7 @@ def rank(
 ) -> None:
     """Evaluate rankers of the next items, or predictors of ratings: references and trained recommenders."""
     if task == "ratings":
-        _only_for("items", {"--candidates": candidates, "--keep-seen": keep_seen or None})
+        _only_for("items", {"--candidates": candidates, "--keep-seen": keep_seen or None, "--users": users})
         if protocol == "leave-last-out":
             raise BadParameter(
                 "leave-last-out is for --task items; expected new-users, future or cold-items for ratings",
@@ -140,6 +148,7 @@ def rank(
         seeds=seeds,
         keep_seen=keep_seen,
         versus=versus,
+        users=users,
         report=tell,
     )
     _show(table, ranking_sheets(table), as_json)

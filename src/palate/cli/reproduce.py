@@ -148,7 +148,7 @@ def _generative(
         kind: Literal["p5", "pod"] = "p5" if table == "p5" else "pod"
         named, measurement, write = (
             list(p5_cells(kind, preset, data, seeds)),
-            p5_measurement(),
+            p5_measurement(preset),
             write_p5_results,
         )
     cells = [cell for cell in named if only is None or only in cell.name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ class RankOptions:
     keep_seen: bool = False
     versus: str | None = None
     seeds: int = 1
+    users: int | None = None
 
 
 def rank(
@@ -59,6 +60,7 @@ def rank(
     keep_seen: bool = False,
     versus: str | None = None,
     seeds: int = 1,
+    users: int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> RankingTable:
     """Compare rankers by how highly they rank the items that users chose next.
@@ -77,6 +79,7 @@ def rank(
         versus: Name of the ranker that the others are compared with; by default, each one's best competitor.
         seeds: Number of trainings of each ranker with a setting ``seed``, at its best settings and from that seed
             on; scores are means, and intervals are over users and seeds.
+        users: Number of test users, drawn by the seed, and of dev users; all if None or if there are no more.
         report: Called with progress messages.
 
     Returns:
@@ -93,7 +96,7 @@ def rank(
         >>> [one.name for one in table.rankers]
         ['popularity', 'item-knn:decay=0.8']
     """
-    options = RankOptions(protocol, candidates, trials, seed, keep_seen, versus, seeds)
+    options = RankOptions(protocol, candidates, trials, seed, keep_seen, versus, seeds, users)
     found = [_entry(one, options) for one in entries]
     check_named_once(found, versus, "ranker", "popularity")
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
@@ -143,11 +146,15 @@ class _Comparison:
     test: RankingTest
     cold: RankingTest | None
     """Test among cold items alone; None for other protocols."""
+    of_users: int
+    """Number of test users that those of the test were drawn from."""
     say: Callable[[str], None]
 
     @classmethod
     def prepared(cls, dataset: Dataset, options: RankOptions, say: Callable[[str], None]) -> _Comparison:
         split = make_split(dataset, options.protocol, options.keep_seen, options.seed)
+        of_users = len(split.test)
+        split = replace(split, dev=_drawn(split.dev, options), test=_drawn(split.test, options))
 
         def test_of(cases: RankingCases) -> RankingTest:
             chosen, listed = find_candidates(
@@ -159,7 +166,7 @@ class _Comparison:
         if split.cold is not None:
             among = only_among(split.cold, split.test)
             cold = RankingTest(split.test, among, len(dataset.items), options.keep_seen)
-        return cls(dataset, options, split, test_of(split.dev), test_of(split.test), cold, say)
+        return cls(dataset, options, split, test_of(split.dev), test_of(split.test), cold, of_users, say)
 
     def check(self, entries: Sequence[RankerEntry]) -> None:
         """Check that no run was trained on targets; raises :class:`MismatchError`."""
@@ -322,12 +329,22 @@ class _Comparison:
 
     def _warnings(self) -> list[str]:
         found = []
+        if (users := len(self.split.test)) < self.of_users:
+            found.append(f"{users:,} of {self.of_users:,} test users, drawn by the seed {self.options.seed}")
         if self.test.candidates is not None and str(self.options.candidates).isdecimal():
             found.append(
                 f"ranked among {self.test.candidates.shape[1]} sampled items and the target: such scores are far "
                 "above those among all items, and may order rankers differently (Krichene and Rendle, 2020)"
             )
         return found
+
+
+def _drawn(cases: RankingCases, options: RankOptions) -> RankingCases:
+    """Draw as many users as the options ask for, in their order."""
+    if options.users is None or options.users >= len(cases):
+        return cases
+    rows = np.random.default_rng([options.seed, options.users]).permutation(len(cases))
+    return cases[np.sort(rows[: options.users])]
 
 
 def _primary(values: Doubles | None) -> Doubles:

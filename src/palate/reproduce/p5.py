@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -80,6 +81,8 @@ class _PresetOfP5(Frozen):
     recipe: dict[str, Any]
     of_kind: dict[Kind, dict[str, Any]] = Field(default_factory=dict)
     of_data: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    users: int | None = None
+    """Number of test users that items are ranked for; all if None."""
 
 
 class _P5Spec(Frozen):
@@ -167,12 +170,13 @@ def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 
     return cells
 
 
-def measure_p5(folder: Path, device: str = "auto") -> None:
+def measure_p5(folder: Path, device: str = "auto", users: int | None = None) -> None:
     """Ask the model of a trained cell, and references, and write ``result.json`` and the answers.
 
     Args:
         folder: The cell's folder.
         device: Not used: P5 is asked on the CPU.
+        users: Number of test users that items are ranked for; all if None.
     """
     recipe, run = load_recipe(folder / RECIPE), RunFolder(folder / RUN)
     settings = recipe.generative
@@ -193,7 +197,7 @@ def measure_p5(folder: Path, device: str = "auto") -> None:
         data=name,
         ids=settings.ids,
         seed=recipe.seed,
-        ranked=_ranked(model, recipe, dataset, asked)
+        ranked=_ranked(model, recipe, dataset, asked, users)
         if last and {"sequential", "direct"} & set(settings.families)
         else None,
         texts=texts,
@@ -210,9 +214,10 @@ def read_p5(folder: Path) -> P5CellResult | None:
     return read_scored(P5CellResult, folder)
 
 
-def p5_measurement() -> Measurement[P5CellResult]:
-    """Return how cells of P5 and POD are measured."""
-    return Measurement(measure_p5, read_p5, _told)
+def p5_measurement(preset: Preset) -> Measurement[P5CellResult]:
+    """Return how a preset's cells of P5 and POD are measured."""
+    users = preset_of(_spec().presets, preset, "p5").users
+    return Measurement(partial(measure_p5, users=users), read_p5, _told)
 
 
 def p5_sheets(results: Sequence[P5CellResult]) -> list[Sheet]:
@@ -248,7 +253,9 @@ def write_p5_results(results: Sequence[P5CellResult], preset: Preset, out: Path)
     return sheets
 
 
-def _ranked(model: GenerativeRecommender, recipe: Recipe, dataset: Dataset, asked: _Asked) -> RankingTable:
+def _ranked(
+    model: GenerativeRecommender, recipe: Recipe, dataset: Dataset, asked: _Asked, users: int | None
+) -> RankingTable:
     assert recipe.generative is not None
     families = recipe.generative.families
     questions: dict[str, dict[str, Any]] = {}
@@ -266,7 +273,7 @@ def _ranked(model: GenerativeRecommender, recipe: Recipe, dataset: Dataset, aske
     entries += ["largest-id", "largest-id:ids=training"] if asked.numbered else []
     protocol: RankingProtocol = "leave-last-out"
     candidates = "all" if asked.candidates is None else recipe.data.path.parent / asked.candidates
-    return rank(entries, dataset, protocol=protocol, candidates=candidates, trials=1, report=log)
+    return rank(entries, dataset, protocol=protocol, candidates=candidates, trials=1, users=users, report=log)
 
 
 def _rated(model: GenerativeRecommender, dataset: Dataset) -> RatingTable:
@@ -295,13 +302,14 @@ def _ranking_sheet(data: str, ranked: Sequence[tuple[str, RankingTable]], asked:
         [f"published: {name}", *("" if value is None else f"{value:.4f}" for value in values), "", "", ""]
         for name, values in published.items()
     ]
+    drawn = "".join(f"{one[0].upper()}{one[1:]}. " for one in first.warnings if "drawn by" in one)
     among = "all items" if first.candidates == "all" else "the candidates of the file"
     note = (
         "95% bootstrap intervals of NDCG@10 over users; differences of NDCG@10 are paired by user. Prompts are those "
         "that no training has shown."
     )
     title = f"{data}: {first.users:,} users' last items among {among}"
-    return Sheet(title, _HEAD, rows, _noted(asked, note))
+    return Sheet(title, _HEAD, rows, _noted(asked, drawn + note))
 
 
 def _ranking_row(name: str, one: RankerScores) -> list[str]:
