@@ -193,8 +193,11 @@ def unknown(index: Mapping[str, int], item_ids: Iterable[str]) -> list[str]:
 def off_scale(rating_values: Floats, ratings: Iterable[float]) -> list[float]:
     """Return the distinct ratings that are not on the scale."""
     known = set(rating_values.tolist())
+    inexact = [rating for rating in dict.fromkeys(ratings) if rating not in known]
+    if not inexact:
+        return []
     with np.errstate(over="ignore"):  # a rating too large for float32 is off the scale, too
-        return [rating for rating in dict.fromkeys(ratings) if float(np.float32(rating)) not in known]
+        return [rating for rating in inexact if float(np.float32(rating)) not in known]
 
 
 class _Header(Frozen):

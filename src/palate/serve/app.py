@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,8 +17,10 @@ from starlette.concurrency import run_in_threadpool
 
 from palate.serve import problems
 from palate.serve.connections import limit_lines, tell_if_unbounded
+from palate.serve.direct import DirectEvents
 from palate.serve.gate import Gate
 from palate.serve.keys import Keys
+from palate.serve.log import show_log
 from palate.serve.openai_routes import openai_routes
 from palate.serve.pages import pages
 from palate.serve.problems import OPENAI, Problem
@@ -80,6 +81,7 @@ def create_app(settings: ServeSettings, alone: bool = False) -> Gate:
         redoc_url=None,
     )
     problems.install(app)
+    app.add_middleware(DirectEvents)
     app.include_router(watching)
     app.include_router(router)
     app.include_router(openai_routes)
@@ -99,15 +101,6 @@ def worker_app() -> Gate:
     limit_lines()
     tell_if_unbounded()
     return create_app(settings, alone=True)
-
-
-def show_log() -> None:
-    """Write the server's log to stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("palate.serve")
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.INFO)
 
 
 def _describe(app: FastAPI, keys: bool) -> None:

@@ -16,7 +16,7 @@ from palate.serve import metrics
 from palate.serve.keys import Keys
 from palate.serve.pages import is_page
 from palate.serve.problems import problem
-from palate.serve.requests import SMALL
+from palate.serve.requests import SMALL, replayed
 from palate.serve.settings import Limits, is_loopback
 from palate.serve.waiting import Pace, limited
 
@@ -87,51 +87,60 @@ class Gate:
     async def _receive_and_serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refused = self._refusal(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
         parts: list[bytes] = []
-        held = 0
-        try:
-            if refused is None:
-                with anyio.move_on_after(self.limits.body_seconds) as limit:
-                    refused = await self._receive(receive, parts)
-                if limit.cancelled_caught:
-                    seconds = f"{self.limits.body_seconds:g} seconds"
-                    detail = f"the request body was not complete after {seconds}; send it in parts"
-                    refused = problem(408, detail, {"Connection": "close"})
-            if refused is None and self.under_way >= self.limits.requests:
-                detail = f"{self.limits.requests} requests are pending; try again"
-                refused = problem(429, detail, {"Retry-After": "1"})
-            if refused is not None:
-                await refused(scope, receive, send)
-                return
-            whole = b"".join(parts)
-            held = len(whole)
-            parts.clear()  # frees the second copy
-            replay = _replayed(whole, receive)
-            del whole
-            await self._serve(scope, replay, send)
-        finally:
-            self.held -= held or sum(map(len, parts))
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with the timeout of a request."""
-        begun = False
+        held, received, begun = 0, False, False
 
         async def send_on(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
 
+        try:
+            with limited(self.limits.body_seconds) as limit:
+                refused = await self._receive(receive, parts) or self._busy()
+                if refused is None:
+                    received, limit.deadline = True, anyio.current_time() + self.limits.seconds
+                    whole = b"".join(parts)
+                    held = len(whole)
+                    parts.clear()  # frees the second copy
+                    replay = replayed({"type": "http.request", "body": whole, "more_body": False}, receive)
+                    del whole
+                    await self._serve(scope, replay, send_on)
+            if limit.cancelled_caught and not begun:
+                refused = self._late(received)
+            if refused is not None:
+                await refused(scope, receive, send)
+        finally:
+            self.held -= held or sum(map(len, parts))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, and count the request as pending meanwhile."""
         self.under_way += 1
         metrics.under_way.inc()
         try:
-            with limited(self.limits.seconds) as limit:
-                await self.app(scope, receive, send_on)
-            if limit.cancelled_caught and not begun:
-                detail = f"the request took longer than {self.limits.seconds:g} seconds; ask for less, or try again"
-                await problem(503, detail, {"Retry-After": "2"})(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             self.under_way -= 1
             metrics.under_way.dec()
+
+    def _busy(self) -> Any:
+        """Return the error response if too many requests are pending."""
+        if self.under_way < self.limits.requests:
+            return None
+        detail = f"{self.limits.requests} requests are pending; try again"
+        return problem(429, detail, {"Retry-After": "1"})
+
+    def _late(self, received: bool) -> Any:
+        """Return the error response to a request whose body, or once it was received whose answer, takes too long."""
+        if not received:
+            seconds = f"{self.limits.body_seconds:g} seconds"
+            detail = f"the request body was not complete after {seconds}; send it in parts"
+            return problem(408, detail, {"Connection": "close"})
+        detail = f"the request took longer than {self.limits.seconds:g} seconds; ask for less, or try again"
+        return problem(503, detail, {"Retry-After": "2"})
 
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> Any:
         if self.keys is None:
@@ -194,21 +203,11 @@ class Gate:
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         """Count and log a request by its route, which contains no user id."""
         route = getattr(scope.get("route"), "path", "none")
-        metrics.requests.labels(_known_method(scope["method"]), route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
+        method = _known_method(scope["method"])
+        metrics.counted_requests(method, route, str(status)).inc()
+        metrics.timed_route(route).observe(seconds)
         shown = scope["raw_path"].decode("latin-1") if self.log_content else route  # still one line of ASCII
-        log.info("%s %s %d %.0f ms", _known_method(scope["method"]), shown, status, 1000 * seconds)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a receive callable that yields the received body as one message, then the following messages."""
-    left = [body]
-    del body
-
-    async def receive_on() -> Message:
-        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
-
-    return receive_on
+        log.info("%s %s %d %.0f ms", method, shown, status, 1000 * seconds)
 
 
 def _without_port(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import (
@@ -54,6 +55,12 @@ upgrade_changed = Gauge(
     multiprocess_mode="mostrecent",
 )
 upgrade_f1 = Gauge("palate_upgrade_f1", "F1 on the panel by model", ["model"], multiprocess_mode="mostrecent")
+
+
+# looking a label up takes longer than counting
+counted_events = cache(events.labels)
+counted_requests = cache(requests.labels)
+timed_route = cache(seconds.labels)
 
 
 def exposition() -> bytes:

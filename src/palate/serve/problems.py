@@ -94,21 +94,26 @@ def _ascii(content: BaseModel) -> str:
     return json.dumps(content.model_dump(), ensure_ascii=True)  # UTF-8 cannot encode lone surrogates
 
 
+def problem_of(error: PalateError) -> Response:
+    """Create the response to an error of palate."""
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    wait = getattr(error, "retry_after", RETRY_AFTER)
+    headers = {"Retry-After": str(wait)} if status in (429, 503) else {}
+    # the message of a store error names the database, which clients must not see
+    away = isinstance(error, StoreError) and status == 503
+    detail = "the user store is not available now; try again" if away else str(error)
+    if status == 507:
+        log.error("%s", error)
+        detail = FULL
+    return problem(status, detail, headers)
+
+
 def install(app: FastAPI) -> None:
     """Register exception handlers that convert all errors to problem details."""
 
     @app.exception_handler(PalateError)
     def _of_palate(request: Request, error: PalateError) -> Response:
-        status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        wait = getattr(error, "retry_after", RETRY_AFTER)
-        headers = {"Retry-After": str(wait)} if status in (429, 503) else {}
-        # the message of a store error names the database, which clients must not see
-        away = isinstance(error, StoreError) and status == 503
-        detail = "the user store is not available now; try again" if away else str(error)
-        if status == 507:
-            log.error("%s", error)
-            detail = FULL
-        return problem(status, detail, headers)
+        return problem_of(error)
 
     @app.exception_handler(HTTPException)
     def _of_http(request: Request, error: HTTPException) -> Response:

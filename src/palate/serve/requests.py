@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.types import Message, Receive
 
 from palate.data.event_types import Unrated
 from palate.data.json_text import filled_lines, read_json
@@ -27,6 +28,17 @@ VALUES = 40
 
 FIELDS = 100
 """Maximum number of fields of a JSON object."""
+
+
+def replayed(message: Message, receive: Receive) -> Receive:
+    """Return a receive callable that yields a received message once, and then the following ones."""
+    left = [message]
+    del message
+
+    async def receive_on() -> Message:
+        return left.pop() if left else await receive()
+
+    return receive_on
 
 
 class JsonRequest(Request):

@@ -65,6 +65,8 @@ from palate.serve.upgrade import Upgrade, no_upgrade
 from palate.serve.waiting import committing, committing_here, while_awaited
 
 log = logging.getLogger("palate.serve")
+EVENTS_PATH = "/users/{user_id}/events"
+"""Path of the most frequent request, see :mod:`palate.serve.direct`."""
 SSE = "text/event-stream"
 EVENT_SCHEMA = {
     "type": "object",
@@ -127,8 +129,7 @@ async def ready(service: Serving) -> State:
     return _state("ready", service)
 
 
-# routes are matched in order of definition; this one comes first as the most frequent
-@router.post("/users/{user_id}/events", tags=["users"], responses=_problems(409))
+@router.post(EVENTS_PATH, tags=["users"], responses=_problems(409))
 async def add_events(user_id: SomeUser, sent: SentEvents, service: Serving) -> Taken:
     """Add one or several events in one transaction, which is durable when the response is sent."""
     unrated = service.users.catalogue.unrated
@@ -398,8 +399,8 @@ async def _taken(service: Service, sent: dict[str, list[Event]]) -> list[Taken]:
     service.limits.check_count("events", sum(map(len, sent.values())), service.limits.events)
     taken: dict[str, Appended] = await service.users.append(sent)
     for one in taken.values():
-        metrics.events.labels("new").inc(one.new)
-        metrics.events.labels("known").inc(one.known)
+        metrics.counted_events("new").inc(one.new)
+        metrics.counted_events("known").inc(one.known)
     return [
         Taken(user_id=user_id, version=one.version, new=one.new, known=one.known)
         for user_id, one in taken.items()

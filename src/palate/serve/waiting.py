@@ -62,7 +62,8 @@ async def committing_here() -> None:
     if scope is not None:
         if anyio.current_time() >= scope.deadline:
             scope.cancel()
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        if scope.cancel_called:
+            await anyio.lowlevel.checkpoint_if_cancelled()
         scope.deadline = math.inf
 
 
