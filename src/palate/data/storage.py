@@ -89,7 +89,8 @@ def write_tables(folder: Path, tables: Tables) -> None:
         # Serialise in memory first: polars reports a full disk without the system's error number.
         content = io.BytesIO()
         table.write_parquet(content, compression="zstd", compression_level=1)
-        write_bytes(folder / name, content.getbuffer())
+        with content.getbuffer() as view:  # released here: Python 3.12.1 crashes when it is garbage-collected
+            write_bytes(folder / name, view)
 
 
 def read_tables(folder: Path) -> Tables:
