@@ -34,7 +34,7 @@ def test_every_page_is_in_the_navigation_once(staged):
 def test_links_lead_to_pages_and_code_stays_as_it_is(staged):
     index = (staged / "index.md").read_text()
     assert "](docs/" not in index
-    assert "](concepts.md#a-model-that-knows-no-catalogue)" in index
+    assert "](concepts.md#the-packaged-catalogue-free-model)" in index
     assert "](index.md#try-it)" in (staged / "extending.md").read_text()
     for path in staged.rglob("*.md"):
         for target in re.findall(
