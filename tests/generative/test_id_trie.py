@@ -34,8 +34,8 @@ def test_ids_of_different_lengths():
 @pytest.mark.parametrize(
     ("sequences", "said"),
     [
-        ([(5, 6), (5,)], "the id of item 1 begins another one"),
-        ([(5, 6), (5, 6)], "the id of item 1 has no tokens of its own"),
+        ([(5, 6), (5,)], "the id of item 1 is a prefix of another"),
+        ([(5, 6), (5, 6)], "the id of item 1 has no tokens, or those of another id"),
         ([()], "the id of item 0 has no tokens"),
     ],
 )

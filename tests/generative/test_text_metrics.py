@@ -60,5 +60,5 @@ def test_two_systems_are_compared_on_the_same_texts():
 
 
 def test_texts_without_a_counterpart_are_refused():
-    with pytest.raises(DataError, match="3 written texts and 2 of users; expected as many of both"):
+    with pytest.raises(DataError, match="3 generated and 2 true texts; expected equal numbers"):
         score_texts(WRITTEN, TRUE[:2])

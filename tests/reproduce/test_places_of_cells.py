@@ -50,7 +50,7 @@ def test_gpus_are_those_that_are_visible(four_gpus, monkeypatch):
 
 def test_a_named_device_is_that_of_all_cells_but_not_of_several_processes(four_gpus):
     assert seen(Places.of("cuda:1", 2)) == [[(None, None)], [(None, None)]]
-    with pytest.raises(MismatchError, match="--device cuda:1 cannot be that of 2 processes"):
+    with pytest.raises(MismatchError, match="--device cuda:1 cannot be used by 2 processes"):
         Places.of("cuda:1", 1, 2)
 
 

@@ -128,7 +128,7 @@ def test_a_finished_cell_is_not_trained_again(cells, finished):
     lines = []
     assert run_cells(cells, out, ALONE, lines.append) == results
     assert {name: (out / name / RESULT).stat().st_mtime_ns for name in WANTED} == stamps
-    assert lines == ["2 of 2 cells are finished already"]
+    assert lines == ["2 of 2 cells are already finished"]
 
 
 def test_an_interrupted_cell_goes_on(cells, finished, tmp_path):

@@ -185,7 +185,7 @@ def test_the_command_trains_once_and_refuses_another_recipe(reviews, tmp_path):
     assert "| POD, sequential ids: direct prompts |" in said.stdout
     assert "| POD, sequential ids: explanation |" in said.stdout
     again = run(*asked, "--preset", "smoke")
-    assert "1 of 1 cells are finished already" in again.output
+    assert "1 of 1 cells are already finished" in again.output
     other = run(*asked, "--preset", "mini")
     assert other.exit_code == 2
     assert "holds a cell of another recipe (differs in" in other.output

@@ -41,7 +41,7 @@ def test_a_smoke_cell_is_trained_scored_and_not_trained_again(tmp_path):
     assert json.loads((cell / "result.json").read_text())["scores"][0]["texts"]["texts"] == 10
     assert len((cell / "texts.jsonl").read_text().splitlines()) == 10
     again = run(*asked)
-    assert "1 of 1 cells are finished already" in again.output
+    assert "1 of 1 cells are already finished" in again.output
     assert (cell / "result.json").stat().st_mtime_ns == before
     other = run(*asked, "--seeds", 1, "--out", tmp_path / "out", "--preset", "mini")
     assert other.exit_code == 2

@@ -1,4 +1,4 @@
-"""The family ``categories``: which categories does a user like and dislike, asked and answered in P5's way."""
+"""The family ``categories``: prompts and answers about the categories that a user likes and dislikes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from palate.tasks import CategoryPreference
 
 _AT_ONCE = 64
-"""Users who are answered in one batch."""
+"""Batch size, in users."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,24 +42,24 @@ class LabelledWindows:
     """Windows of the users of a training view, and the answers about them."""
 
     training: Dataset
-    """The training interactions alone; users without any are never drawn."""
+    """The dataset with training interactions only; users without any are never drawn."""
     task: CategoryPreference
     windows: WindowSettings
 
     @property
     def fields(self) -> str:
-        """What categories are called, in the plural."""
+        """Plural noun for the categories."""
         return plural(self.training.info.category_field)
 
     def draw(
         self, size: int, rng: np.random.Generator, window_labels: bool = False
     ) -> tuple[Ints, Windows, list[str]]:
-        """Draw users, a window of each, and the answer by the labels of the whole history or of the window alone.
+        """Draw users, one window of each, and the answers by the labels of the full history or of the window.
 
         Args:
             size: Number of users, B.
             rng: Random number generator.
-            window_labels: Take the labels that the window would have as a history of its own.
+            window_labels: Compute the labels from the window instead of the full history.
 
         Returns:
             Users [B], windows [B, P] of one size, and B answers.
@@ -85,15 +85,15 @@ class LabelledWindows:
 
 
 class CategoryAnswers:
-    """A predictor of :mod:`palate.evaluation`: a generative recommender that is asked about windows.
+    """A generative recommender as a predictor of :mod:`palate.evaluation`.
 
-    Nobody is named by an id: windows are those of users who were not trained on. The prompt is the held-out one.
+    Prompts contain windows instead of user ids, because evaluated users are not trained on. They use held-out wording.
 
     Args:
         recommender: A recommender that was trained on the family ``categories``.
         name: Name in tables and files.
         task: The task, whose verbalizer reads the answers.
-        field: What a category is called, in the singular.
+        field: Singular noun for a category.
         constrained: Whether answers are constrained to the task's grammar.
     """
 
@@ -174,7 +174,7 @@ def category_answers(
 
     Raises:
         RecipeError: It was not trained on the family ``categories``.
-        MismatchError: The data is other than that whose items its ids name.
+        MismatchError: The run's item ids are those of other data.
     """
     recipe = run.recipe
     assert recipe.generative is not None

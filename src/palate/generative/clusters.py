@@ -16,17 +16,17 @@ def recursive_clusters(
 ) -> list[tuple[int, ...]]:
     """Cluster items recursively until clusters are small; the last level numbers the items of a cluster.
 
-    Items that nobody has in training are divided at random, beside the others.
+    Items without training interactions are assigned at random.
 
     Args:
         events: Training interactions.
         items: Number of items, I.
-        clusters: Parts that a cluster is divided into.
-        most: Largest cluster that is not divided further.
+        clusters: Number of clusters per division.
+        most: Maximum size of a cluster; larger ones are divided.
         rng: Random number generator.
 
     Returns:
-        Each item's path from the root, all of them different, none the beginning of another.
+        Each item's path from the root; all are distinct, and none is a prefix of another.
     """
     chosen = membership_matrix(events, items).astype(np.float64)
     together = sparse.csr_matrix(chosen.T @ chosen)
@@ -60,12 +60,12 @@ def spectral_groups(together: sparse.csr_matrix, groups: int, rng: np.random.Gen
     """Cluster items by the first eigenvectors of their normalised co-occurrence (Ng, Jordan and Weiss, 2001).
 
     Args:
-        together: How many users have two items, [I, I].
+        together: Number of users of each pair of items, [I, I].
         groups: Number of clusters.
         rng: Random number generator.
 
     Returns:
-        Each item's cluster, [I]; None where no two have a user in common.
+        Each item's cluster, [I]; None if no two items share a user.
     """
     degree = np.asarray(together.sum(axis=0)).ravel()
     if not degree.any():

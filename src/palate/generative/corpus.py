@@ -33,13 +33,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples training examples of each family, from the training interactions alone."""
+    """Samples training examples of each family from the training interactions only."""
 
     training: Dataset
     wording: Wording
     settings: GenerativeSettings
     labelled: LabelledWindows | None = None
-    """What the family ``categories`` is drawn from."""
+    """Source of the examples of the family ``categories``."""
 
     @cached_property
     def chosen(self) -> Interactions:
@@ -77,7 +77,7 @@ class Corpus:
             family: The family.
             size: Number of examples.
             rng: Random number generator.
-            window_labels: Of ``categories``: learn the labels of the window alone, not those of the whole history.
+            window_labels: For ``categories``, compute labels from the window instead of the full history.
 
         Returns:
             The examples.

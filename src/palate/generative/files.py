@@ -15,18 +15,18 @@ from palate.runs.run import load_run
 def load_generative(
     run: Path | str, asked: GenerativeQuestion | None = None, device: str | torch.device = "auto"
 ) -> GenerativeRecommender:
-    """Load the recommender that ``palate train`` wrote by a recipe with a section ``generative``.
+    """Load a recommender that was trained by a recipe with a section ``generative``.
 
     Args:
         run: The run's folder, or ``OWNER/NAME`` for one of the hub.
-        asked: How it is asked.
+        asked: Inference settings; the defaults if None.
         device: Device of the model.
 
     Returns:
         The recommender.
 
     Raises:
-        DataError: The folder is no such run, or a file is damaged.
+        DataError: The folder is not such a run, or a file is damaged.
     """
     load_run(run)
     found = GenerativeRecommender.from_pretrained(run, device=device)

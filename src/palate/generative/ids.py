@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 ITEM, USER = "item_", "user_"
 DIGITS = 2
-"""Digits of a piece of a number."""
-# A tokenizer that is trained here has these pieces as tokens; a pretrained one has pieces of its own.
+"""Maximum number of digits in a piece of a number."""
+# A tokenizer trained here has these pieces as tokens; a pretrained one has its own.
 NUMBER_PIECES = tuple(f"{number:0{DIGITS}d}" for number in range(10**DIGITS))
 
 
@@ -29,22 +29,22 @@ class ItemIds:
 
     names: tuple[str, ...]
     pieces: tuple[str, ...] = ()
-    """Tokens of the ids, beside numbers, to be added to the tokenizer."""
+    """Tokens of the ids, besides numbers, to add to the tokenizer."""
 
 
 def make_item_ids(training: Dataset, settings: GenerativeSettings, seed: int) -> ItemIds:
-    """Assign ids to all items of a dataset, from its training interactions alone.
+    """Assign ids to all items of a dataset, from its training interactions only.
 
     Args:
-        training: Items, and only the interactions that may be learned from.
+        training: The items, and training interactions only.
         settings: The kind of ids and the sizes of clusters.
-        seed: Seed of random ids, of the order of items that nobody has in training, and of clusters.
+        seed: Seed of random ids, of the order of items without training interactions, and of clusters.
 
     Returns:
         The ids, by item.
 
     Raises:
-        DataError: Leaking ids are asked for, and the data's ids are not whole numbers.
+        DataError: Leaking ids are requested, and the data's ids are not integers.
     """
     rng = np.random.default_rng(seed)
     events = training.interactions

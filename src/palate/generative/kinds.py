@@ -1,4 +1,4 @@
-"""Registers the runs of generative recommenders: `palate rank` and `palate evaluate` find them by their folders."""
+"""Registers the run kinds of generative recommenders, so that other commands can load them by their folders."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Vectors of users who were not trained on: palate's own user encoder in the place of PEPLER's id.
+"""Vectors of users who were not trained on, computed by a palate user encoder in place of PEPLER's user ids.
 
-The encoder reads a user's known events, what the user wrote of them included if asked to, and gives one vector. It is
-trained after PEPLER, with everything else frozen, by its loss; the event that is to be explained is never read.
+The encoder maps a user's known events, optionally with their texts, to one vector. It is
+trained after PEPLER, with PEPLER's loss and all other weights frozen; the event to explain is never an input.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from palate.schema import Windows
 SMALL = 0.01
 """Initial scale of the encoder's offsets from the mean trained vector."""
 WIDEST = 2.0
-"""Standard deviations of trained vectors by which a vector may differ from their mean, in each dimension: further away
-the network for ratings saturates, without gradients."""
+"""Maximum distance of a vector from the mean trained vector per dimension, in standard deviations; beyond it
+the rating network saturates and has no gradients."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class NewcomerEncoder(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class KnownHistories:
-    """Rows of each user's known events, oldest first, and the events with their texts."""
+    """The known events of each user, oldest first, with their texts."""
 
     events: Interactions
     rows: list[Ints]  # [U]
@@ -121,7 +121,7 @@ def new_newcomer_encoder(
     Args:
         settings: The user encoder, of a kind that reads vectors.
         table: The items.
-        event_texts: Whether what users wrote is one more field of an event.
+        event_texts: Whether the texts of events are one more field.
         categories: Number of categories of the data.
         trained: Vectors of the users who were trained on, [U, E].
 

@@ -1,4 +1,4 @@
-"""A T5 that reads and writes ids: whole-word embeddings, trained vectors before a prompt, and scores of all items."""
+"""The language model of P5 and POD: a T5 over ids with whole-word embeddings, prompt vectors, and item scores."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Read:
 
 
 class IdLanguageModel(nn.Module):
-    """A T5 with whole-word embeddings, and the ids that it may write.
+    """A T5 with whole-word embeddings, and the ids that it may generate.
 
     The embedding of a word's place is added to the embeddings of all its tokens, so that the pieces of one id belong
     together (Geng et al., 2022). All embeddings pass through :func:`palate.model.prompt.inject`.
@@ -94,7 +94,7 @@ class IdLanguageModel(nn.Module):
     def loss(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Tensor:
         """Compute the mean cross-entropy of the answers' tokens, each answer with its end token.
 
-        Users' own texts are truncated to ``max_text_tokens``; ids, stars and names of categories never are.
+        Users' texts are truncated to ``max_text_tokens``; ids, ratings and names of categories are not.
         """
         prompt = self.prompts(prompts, family)
         most = self.settings.max_text_tokens if family == "explanation" else None
@@ -118,7 +118,7 @@ class IdLanguageModel(nn.Module):
             family: Their family.
 
         Returns:
-            Log-probabilities of the items' tokens one after the other, [B, I].
+            Sums of the log-probabilities of each item's tokens, [B, I].
         """
         read = self._read(prompts, family)
         cells = _CELLS_OF_CPU if self.device.type == "cpu" else _CELLS
@@ -128,7 +128,7 @@ class IdLanguageModel(nn.Module):
 
     @torch.inference_mode()
     def answer_scores(self, prompts: Sequence[str], answers: Sequence[str], family: Family) -> Floats:
-        """Score the same C answers after each of B prompts by their log-probability, end token included, [B, C]."""
+        """Score C answers after each of B prompts by their log-probability including the end token, [B, C]."""
         read = self._read(prompts, family)
         wanted = self.tokenizer(list(answers), padding=True, return_tensors="pt").to(self.device)
         labels, mask = wanted["input_ids"], wanted["attention_mask"]
@@ -143,15 +143,15 @@ class IdLanguageModel(nn.Module):
 
     @torch.inference_mode()
     def beam_items(self, prompts: Sequence[str], family: Family, beams: int) -> tuple[np.ndarray, Floats]:
-        """Search the likeliest items by beams that only write ids of items.
+        """Search the likeliest items by beam search constrained to item ids.
 
         Args:
             prompts: B prompts.
             family: Their family.
-            beams: Prefixes that are kept at each step, K.
+            beams: Beam size K.
 
         Returns:
-            Items, the likeliest first, and their log-probabilities, both [B, K]; -1 where fewer were found.
+            Items, likeliest first, and their log-probabilities, both [B, K]; -1 if fewer were found.
         """
         read, trie = self._read(prompts, family), self.trie
         tokens, targets = (self._here(column) for column in trie.children)  # [M, C]
@@ -188,7 +188,7 @@ class IdLanguageModel(nn.Module):
             family: Their family.
             most: Maximum length of an answer in tokens; ``max_text_tokens`` if None.
             streamer: Receives the tokens as they are generated.
-            constraint: Constrains which tokens may follow.
+            constraint: Masks the tokens that may not follow.
 
         Returns:
             B answers.
@@ -207,7 +207,7 @@ class IdLanguageModel(nn.Module):
         return _Read(states, prompt.mask)
 
     def _decoded(self, read: _Read, tokens: Tensor) -> Tensor:
-        """Logits after each of the decoder's tokens [B, T], [B, T, V]."""
+        """Compute the logits after each of the decoder's tokens [B, T], [B, T, V]."""
         found: Tensor = self.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=read.states),
             attention_mask=read.mask,
@@ -217,7 +217,7 @@ class IdLanguageModel(nn.Module):
         return found
 
     def _next_chances(self, read: _Read, nodes: Tensor, depth: int) -> Tensor:
-        """Log-probabilities of the tokens after nodes [B, K] of at most this depth, [B, K, V]."""
+        """Compute the log-probabilities of the tokens after nodes [B, K] of at most this depth, [B, K, V]."""
         prefixes = [[self._start, *self.trie.prefix(node)] for node in nodes.flatten().tolist()]
         padded = [one + [self._start] * (depth + 1 - len(one)) for one in prefixes]
         rows = torch.tensor(padded, device=self.device)

@@ -24,12 +24,12 @@ def explain_by_ids(
 
     Args:
         recommender: A model that was trained to explain.
-        dataset: The data that it was trained on, which knows users and items by their ids.
-        user_id: A user of whom it has learned.
+        dataset: The data that it was trained on.
+        user_id: Id of a user with training interactions.
         item_ids: Items of the data.
 
     Raises:
-        DataError: The user or an item is unknown, or nothing was learned of the user.
+        DataError: The user or an item is unknown, or the user has no training interactions.
         MismatchError: The model was not trained to explain.
     """
     families = recommender.model.settings.families

@@ -1,4 +1,4 @@
-"""Trains P5 or POD by a recipe, into a run's folder; an interrupted training goes on with the same result."""
+"""Trains P5 or POD by a recipe; an interrupted training resumes with the same result."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def train_generative(
 ) -> Path:
     """Train the generative recommender of a recipe and return the run's folder.
 
-    It learns from what ``data.protocol`` lets be learned from, or from the training users. The weights of the best dev
+    Training interactions are those of ``data.protocol``, or of the training users. The weights with the best dev
     score are kept: NDCG@50 where ``sequential`` or ``direct`` is the first family that has a score, liked F1 where
     ``categories`` is; the last weights without either. A batch is a function of the seed and its number, so that an
     interrupted training resumes from its checkpoint with the same result on the CPU.

@@ -32,7 +32,7 @@ _AGAIN = "copy the run again, or train it again"
 
 
 class GenerativeFacts(Frozen):
-    """Metadata of the training data that is saved beside the weights."""
+    """Metadata of the training data, saved with the weights."""
 
     item_names: tuple[str, ...]
     user_names: tuple[str, ...]
@@ -63,11 +63,11 @@ class GenerativeQuestion(KindSettings):
     prompt: Literal["held-out", "trained"] = "held-out"
     """The prompt that no training has shown, or the first one that it has."""
     users: Literal["ids", "windows"] = "ids"
-    """What names a user who was trained: the id, or the window, as for all others."""
+    """How a prompt describes a user who was trained on: by id, or by the window, as other users."""
     decoding: Literal["exhaustive", "beams"] = "exhaustive"
     """Score every item, or only what beams find; all others are then equally the last."""
     beams: int = 20
-    """Prefixes that beams keep."""
+    """Beam size."""
 
 
 class GenerativeTraining(Frozen):

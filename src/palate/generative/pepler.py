@@ -1,4 +1,4 @@
-"""PEPLER (Li, Zhang and Chen, 2023): explanations and ratings from a vector of a user and one of an item.
+"""PEPLER (Li, Zhang and Chen, 2023): explanations and ratings from a user vector and an item vector.
 
 Continuous prompts are two learned vectors, [u; i], before the explanation; discrete ones are words of both. With
 continuous prompts ratings may be predicted from the same two vectors, which regularises them: by their product (MF) or
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from palate.items.table import ItemTable
 
 SPREAD = 0.1
-"""Vectors of users and items begin uniformly between this and its negative."""
+"""Bound of the uniform initialisation of user and item vectors."""
 TOKENS_A_WORD = 3
-"""Most tokens of a text, or of words in a prompt, for each of their words; what is longer, like a link, is cut off."""
+"""Maximum number of tokens of a text or prompt per word; longer ones, such as links, are truncated."""
 _SAMPLE = 4096
-"""Tokens by which the size of a backbone's embeddings is measured."""
+"""Number of tokens to measure the norm of a backbone's embeddings on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """B users and items to be explained or rated."""
+    """B pairs of users and items to explain or rate."""
 
     user: Tensor  # [B] into the users
     item: Tensor  # [B] into the items
@@ -53,7 +53,7 @@ class PeplerLoss:
     rating: Tensor | None
 
     def with_rating_weight(self, weight: float) -> Tensor:
-        """Return the whole with another weight of the rating; unchanged where only one of both is learned."""
+        """Return the total loss with another weight of the rating loss; unchanged if only one of both is trained."""
         if self.language is None or self.rating is None:
             return self.whole
         return self.language + weight * self.rating
@@ -99,7 +99,7 @@ class Pepler(nn.Module):
             RatingMlp(size, settings.mlp_size, settings.mlp_layers) if settings.rating == "mlp" else None
         )
         self.newcomers: NewcomerEncoder | None = None
-        """Reads histories of users who were not trained on; None unless one was trained."""
+        """Encoder of users who were not trained on; None if there is none."""
         self.newcomer_table: ItemTable | None = None
         self.words: PromptWords | None = None
         self.register_buffer("mean", torch.tensor(mean if settings.rating_offset else 0.0))
@@ -200,12 +200,12 @@ class Pepler(nn.Module):
         """Compute the losses of a batch.
 
         Args:
-            pairs: B users and items; None to learn the texts alone.
-            texts: What the users wrote, [B]; None where the data has no reviews, and ratings alone are learned.
-            rating: Their ratings, [B]; read only with rating regularisation.
+            pairs: B pairs of users and items; None to train on the texts alone.
+            texts: Review texts, [B]; None for data without reviews, on which only ratings are trained.
+            rating: True ratings, [B]; read only with rating regularisation.
 
         Returns:
-            The losses. Without texts the whole is the squared error alone.
+            The losses. Without texts the total is the squared error.
         """
         language = None
         if texts is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WrittenExplanation(Frozen):
-    """What is said to a user of an item."""
+    """A generated explanation of an item for a user."""
 
     item_id: str
     text: str
@@ -35,7 +35,7 @@ def explain_items(
 
     Args:
         trained: The model.
-        user: The id of a user who was trained on, or a history of somebody else.
+        user: Id of a user who was trained on, or a history of another user.
         item_ids: Items of the run's data.
 
     Returns:
@@ -83,7 +83,7 @@ def _index_of(trained: TrainedPepler, user_id: str) -> int:
 
 
 def _vector_of(trained: TrainedPepler, history: History) -> torch.Tensor:
-    """Read a vector [1, E] from the newest events of a history, and what was written of them."""
+    """Compute a user vector [1, E] from the newest events of a history and their texts."""
     encoder, table, read = trained.model.newcomers, trained.model.newcomer_table, trained.record.newcomers
     if encoder is None or table is None or read is None:
         raise MismatchError(

@@ -1,6 +1,6 @@
 """PEPLER's training, dev and test interactions: users, items, ratings and texts. Its leakage boundary.
 
-Everything that a model reads of a user or an item, words of discrete prompts included, comes from training rows.
+All inputs about users and items, including words of discrete prompts, come from training rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 HELD_OUT_AT_RANDOM = 0.1
-"""Share of the interactions that is test under ``random``; as many are dev."""
+"""Fraction of test interactions under ``random``, and of dev interactions."""
 _BREAKS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _WORD = re.compile(r"[^\W\d_][\w'-]+")
 
@@ -61,7 +61,7 @@ class RatedTextSplit:
 def split_texts(dataset: Dataset, settings: PeplerSettings, seed: int) -> RatedTextSplit:
     """Split a dataset's interactions into training, dev and test.
 
-    Where the data has reviews, only interactions with one are learned from and asked about.
+    If the data has reviews, only interactions with a review are used.
 
     Args:
         dataset: The dataset.
@@ -69,7 +69,7 @@ def split_texts(dataset: Dataset, settings: PeplerSettings, seed: int) -> RatedT
         seed: Seed of ``random``.
 
     Returns:
-        The parts; held-out ones are of items that are trained on, and of users who are, but under ``new-users``.
+        The parts; held-out interactions have trained items and, except under ``new-users``, trained users.
 
     Raises:
         DataError: The data has no ratings, or a part is empty.
@@ -139,8 +139,8 @@ def prompt_words(dataset: Dataset, split: RatedTextSplit, most: int) -> PromptWo
 
     Args:
         dataset: The dataset.
-        split: What is known.
-        most: Most words of a user, and of an item.
+        split: The split, with the known interactions.
+        most: Maximum number of words of a user, and of an item.
 
     Returns:
         An item's title and categories, and of a user those of the newest known items. Where items have no titles, the
@@ -160,13 +160,13 @@ def prompt_words(dataset: Dataset, split: RatedTextSplit, most: int) -> PromptWo
         return PromptWords(users, names, "titles and categories")
     training = split.training
     return PromptWords(
-        _telling(training, training.user, len(dataset.user_ids), most),
-        _telling(training, training.item, len(dataset.items), most),
+        _distinctive_words(training, training.user, len(dataset.user_ids), most),
+        _distinctive_words(training, training.item, len(dataset.items), most),
         "words of training reviews",
     )
 
 
-def _telling(training: RatedTexts, owner: Ints, owners: int, most: int) -> list[str]:
+def _distinctive_words(training: RatedTexts, owner: Ints, owners: int, most: int) -> list[str]:
     """Select each owner's words of the highest tf-idf."""
     counts: list[dict[str, int]] = [{} for _ in range(owners)]
     for one, text in zip(owner, training.texts or [""] * len(training), strict=True):

@@ -32,7 +32,7 @@ _AGAIN = "copy the run again"
 
 
 class NewcomerRecord(Frozen):
-    """The user encoder that gives users who were not trained on a vector."""
+    """Settings of the encoder of users who were not trained on."""
 
     user_encoder: UserEncoderSettings
     event_texts: bool
@@ -46,7 +46,7 @@ class PeplerRecord(Frozen):
     format: int = 1
     settings: PeplerSettings
     source: BackboneSource | None
-    """Where the backbone is found, unless it is saved here."""
+    """Source of a backbone that is not saved here; None otherwise."""
     mean: float
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
@@ -55,7 +55,7 @@ class PeplerRecord(Frozen):
     item_words: tuple[str, ...] = ()
     words: str | None = None
     newcomers: NewcomerRecord | None = None
-    """How users who were not trained on are read; None if they are not."""
+    """Encoder of users who were not trained on; None if there is none."""
     data_fingerprint: str
     data_name: str | None = None
     base: str | None = None
@@ -176,7 +176,7 @@ def is_pepler(run: Path | str) -> bool:
 
 
 def _kept(model: Pepler, source: BackboneSource | None) -> dict[str, torch.Tensor]:
-    """Select the weights that a folder holds, tied ones once."""
+    """Select the weights to save, tied ones once."""
     state = dict(model.named_parameters()) | dict(model.named_buffers())
     if source is None:
         return {name: tensor for name, tensor in state.items() if _persistent(model, name)}

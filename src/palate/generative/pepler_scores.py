@@ -29,7 +29,7 @@ class ErrorScores(Frozen):
 
 
 class PeplerScores(Frozen):
-    """Scores of one system on held-out interactions; None for what it does not answer."""
+    """Scores of one system on held-out interactions; None for answers that it does not give."""
 
     name: str
     texts: TextScores | None
@@ -38,7 +38,7 @@ class PeplerScores(Frozen):
 
 @torch.no_grad()
 def explained(model: Pepler, cases: RatedTexts, vectors: torch.Tensor | None = None) -> list[str]:
-    """Write an explanation for each of N interactions, from users and items alone.
+    """Generate an explanation for each of N interactions from its user and item only.
 
     Args:
         model: The model.
@@ -86,7 +86,7 @@ def score_pepler(
         model: The model.
         cases: The interactions.
         values: The rating scale.
-        name: What the system is called.
+        name: Name of the system in tables.
         vectors: Vectors in the place of the users' own, [N, E].
         seed: Seed of the intervals.
 

@@ -51,15 +51,15 @@ def train_pepler(
 ) -> Path:
     """Train the PEPLER of a recipe and return the run's folder.
 
-    The training is deterministic on the CPU. One that was interrupted goes on from its last evaluation with the same
-    result; one that is finished is left as it is.
+    The training is deterministic on the CPU. An interrupted one resumes from its last evaluation with the same
+    result; a finished one is returned unchanged.
 
     Args:
         recipe: A recipe with a section ``pepler``.
         out: The run's folder, new or of the same recipe.
         report: Called with a line for each stage and evaluation.
         dataset: What lies at the recipe's ``data.path``, where that is loaded already.
-        device: Where it is trained.
+        device: Device of the training.
 
     Returns:
         The run's folder.
@@ -115,18 +115,18 @@ def train_newcomers(
     folder: Path,
     tell: Callable[[str], None],
 ) -> KnownHistories:
-    """Train the recipe's user encoder to stand in the place of users' vectors, with everything else frozen.
+    """Train the recipe's user encoder to replace user vectors, with all other weights frozen.
 
     Args:
         model: A trained PEPLER, which gets the encoder.
         recipe: ``model.user_encoder``, ``model.event_texts`` and ``pepler.newcomer_steps``.
         dataset: The dataset.
-        split: What is learned from, and known.
+        split: The split, with training and known interactions.
         folder: Folder of the checkpoint.
-        tell: Told of each evaluation.
+        tell: Called with a message for each evaluation.
 
     Returns:
-        What is known of each user.
+        The known events of each user.
     """
     settings, given = recipe.pepler, recipe.model
     assert settings is not None
@@ -166,7 +166,7 @@ def train_newcomers(
 
 
 def check_learnable(settings: PeplerSettings, dataset: Dataset) -> None:
-    """Raise :class:`RecipeError` for settings by which nothing can be learned from a dataset."""
+    """Raise :class:`RecipeError` for settings that leave nothing to train on a dataset."""
     reviewed = dataset.review_texts is not None
     if settings.prompt == "discrete" and settings.rating != "none":
         raise RecipeError(
@@ -187,7 +187,7 @@ def check_learnable(settings: PeplerSettings, dataset: Dataset) -> None:
 def new_pepler(
     settings: PeplerSettings, dataset: Dataset, split: RatedTextSplit, seed: int
 ) -> tuple[Pepler, BackboneSource | None]:
-    """Make an untrained PEPLER over a dataset's users and items, whose random weights are drawn by the seed."""
+    """Create an untrained PEPLER for a dataset's users and items, with random weights drawn by the seed."""
     words = prompt_words(dataset, split, settings.prompt_words) if settings.prompt == "discrete" else None
     texts = [*(split.training.texts or ["nothing is written"])]
     if words is not None:

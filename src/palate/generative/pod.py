@@ -1,4 +1,4 @@
-"""POD: learned vectors that stand before the prompts of a family, and families that take turns (Li et al., 2023)."""
+"""POD (Li et al., 2023): learned prompt vectors per family, and batches of one family in turn."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class TaskVectors(nn.Module):
-    """Learned vectors for each family; none for P5.
+    """Learned prompt vectors of each family; empty for P5.
 
     Args:
-        settings: The families, and how many vectors each has.
+        settings: The families, and their number of vectors.
         size: Length E of a vector.
     """
 

@@ -1,4 +1,4 @@
-"""Prompts of each family of tasks. The last one of each form is held out of the training, for the evaluation.
+"""Prompts of each family of tasks. The last prompt of each form is held out from training, for evaluation.
 
 Fields in braces are filled by :mod:`palate.generative.wording`: ``{who}`` names the user by an id, or says what an
 unknown user chose.
@@ -14,26 +14,26 @@ from palate.config.generative import Family
 Form: TypeAlias = Literal[
     "next", "open", "pick", "yes-no", "stars", "like", "text", "text of stars", "labels"
 ]
-"""What is asked and answered: an item after a history, any item, one of several; yes or no about an item; stars, a
+"""Form of question and answer: an item after a history, any item, one of several; yes or no about an item; stars, a
 like; a text, from the user and the item alone or for given stars; liked and disliked categories."""
 YES, NO = "yes", "no"
 
 
 @dataclass(frozen=True)
 class PromptForm:
-    """Prompts that ask the same with other words."""
+    """Wordings of one form of question."""
 
     form: Form
     texts: tuple[str, ...]
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Prompts of the training."""
+        """Prompts that are used in training."""
         return self.texts[:-1]
 
     @property
     def held_out(self) -> str:
-        """The prompt that no training shows."""
+        """The prompt that is not used in training."""
         return self.texts[-1]
 
 

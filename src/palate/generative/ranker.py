@@ -26,12 +26,12 @@ class TrainedGenerative:
         return TrainedGenerative(self._recommender, user_index)
 
     def fit(self, dataset: Dataset, dev_ndcg: DevNdcg | None = None) -> None:
-        """Do nothing: it is trained."""
+        """Do nothing; the model is already trained."""
 
     def scores(self, windows: Windows, candidates: Indices | None = None) -> Floats:
         """Score by the ids' log-probabilities."""
         return self._recommender.item_scores(windows, self._users, candidates)
 
     def predict(self, windows: Windows, candidates: Indices, times: Ints) -> ExpectedRatings:
-        """Predict ratings by the chances of each rating value."""
+        """Predict ratings from the probabilities of the rating values."""
         return self._recommender.expected_ratings(windows, self._users, candidates)

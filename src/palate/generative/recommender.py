@@ -1,4 +1,4 @@
-"""A recommender that answers prompts with ids: scores of items, and distributions of ratings."""
+"""A recommender that prompts a language model with ids, for scores of items and distributions of ratings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from palate.config.generative import Family
 
 _AT_ONCE = 32
-"""Prompts of a batch."""
+"""Batch size, in prompts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class GenerativeRecommender(GenerativeParts):
 
         Args:
             windows: Their histories, oldest first.
-            users: Their places in the data, [B]; None where they are not known.
+            users: Indices of the users in the training data, [B]; None if they are not in it.
             candidates: Items to score, [B, C], -1 where a user has fewer; all if None.
 
         Returns:
@@ -62,7 +62,7 @@ class GenerativeRecommender(GenerativeParts):
         return found
 
     def rating_chances(self, windows: Windows, users: Ints | None, candidates: Indices) -> Doubles:
-        """Compute the chances of each rating value [R] of candidates [B, C], [B, C, R]."""
+        """Compute the probabilities of the R rating values for candidates [B, C], [B, C, R]."""
         forms = form_of("rating", "stars")
         text = forms.held_out if self.asked.prompt == "held-out" else forms.trained[0]
         wording = self.facts.wording
@@ -80,7 +80,7 @@ class GenerativeRecommender(GenerativeParts):
         return chances
 
     def ratings_of_reviews(self, texts: Sequence[str]) -> Doubles:
-        """Predict the ratings that N reviews go with, [N]."""
+        """Predict the ratings of N reviews from their texts, [N]."""
         text, wording = form_of("review", "stars").held_out, self.facts.wording
         prompts = [text.format(noun=wording.noun, text=one) for one in texts]
         parts = [
@@ -100,7 +100,7 @@ class GenerativeRecommender(GenerativeParts):
         return ExpectedRatings(mean, np.maximum(np.sqrt(variance), 1e-3), liked)
 
     def write(self, family: Family, form: Form, fields: Sequence[dict[str, str]]) -> list[str]:
-        """Answer the held-out prompt of a form in words, with these fields."""
+        """Generate answers to the held-out prompt of a form, filled with these fields."""
         text = form_of(family, form).held_out
         prompts = [text.format(noun=self.facts.noun, **one) for one in fields]
         found: list[str] = []
@@ -208,12 +208,12 @@ class GenerativeRecommender(GenerativeParts):
 
 
 def _chances(scores: Floats) -> Doubles:
-    """Turn log-probabilities of answers [N, C] into chances that add up to 1."""
+    """Normalise log-probabilities of answers [N, C] to probabilities that sum to 1."""
     likely = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     found: Doubles = likely / likely.sum(axis=1, keepdims=True)
     return found
 
 
 def known_flags(known: Bools) -> tuple[bool, ...]:
-    """Write which users are known as plain values."""
+    """Convert the mask of known users to plain values."""
     return tuple(known.tolist())

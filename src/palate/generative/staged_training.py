@@ -1,4 +1,4 @@
-"""The training loop of generative recommenders: stages, each of other weights, resumed with the same bytes."""
+"""The training loop of generative recommenders: stages that train different weights, with bit-identical resume."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TOLD = 100
 
 @contextmanager
 def refusing_damage(checkpoint: Path) -> Iterator[None]:
-    """Raise :class:`DataError` where the block cannot make use of a checkpoint's content."""
+    """Raise :class:`DataError` if the block cannot parse a checkpoint's content."""
     try:
         yield
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -40,7 +40,7 @@ def refusing_damage(checkpoint: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StageScore:
-    """The score on dev data, by which the best weights are kept."""
+    """The dev score that selects the best weights."""
 
     measure: Callable[[], float]
     name: str = "loss"
@@ -49,7 +49,7 @@ class StageScore:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training: which weights it trains, by which loss, and for how many steps at most."""
+    """A stage of a training: the weights to train, the loss, and the maximum number of steps."""
 
     name: str
     weights: Sequence[nn.Parameter]
@@ -57,7 +57,7 @@ class Stage:
     loss: Callable[[int], Tensor]
     """The loss of a batch, from its number; torch's random numbers are seeded by that of the step."""
     dev: StageScore | None
-    """Keeps the weights of the best score; the last ones if None."""
+    """Score that selects the weights to keep; the last weights if None."""
     rate: Callable[[int], float] = lambda step: 1.0
     """Factor of the learning rates at a step."""
     backbone: str = "backbone."
@@ -65,29 +65,29 @@ class Stage:
 
 
 class StageProgress(Frozen):
-    """Where a training stands."""
+    """Progress of a training, saved in its checkpoint."""
 
     stage: int = 0
     step: int = 0
     steps: int = 0
-    """Steps of all stages so far."""
+    """Number of completed steps over all stages."""
     best: float | None = None
     since: int = 0
-    """Evaluations without an improvement."""
+    """Number of evaluations since the last improvement."""
     history: tuple[tuple[str, int, float], ...] = ()
     """Stage, step and dev score of each evaluation."""
 
 
 class StagedTraining:
-    """Trains a module's weights stage by stage.
+    """Trains a module in stages.
 
-    Each stage keeps the weights of its best dev score, its start's included, and ends after its steps or after
+    Each stage keeps the weights of its best dev score, including that of its start, and ends after its steps or after
     ``early_stopping_patience`` evaluations without an improvement. At each evaluation a checkpoint is written, from
     which an interrupted training resumes with the same result.
 
     Args:
-        module: What is trained.
-        stages: Its stages.
+        module: The module to train.
+        stages: The stages, in order.
         settings: Rates, batches of a step, precision, clipping, evaluations and patience.
         seed: Seed of all stages.
         folder: Folder of the checkpoint.
@@ -115,7 +115,7 @@ class StagedTraining:
         self._optimizer: torch.optim.AdamW | None = None
 
     def run(self) -> StageProgress:
-        """Train what is left, and return where it ended; raises :class:`TrainingError` if a loss is not finite."""
+        """Run the remaining steps and return the progress; raises :class:`TrainingError` if a loss is not finite."""
         self._resume()
         while self.progress.stage < len(self.stages):
             self._train(self.stages[self.progress.stage])
@@ -204,7 +204,7 @@ class StagedTraining:
             weight.requires_grad_(id(weight) in own)
 
     def _new_optimizer(self, stage: Stage) -> torch.optim.AdamW:
-        """Make the optimizer; the backbone has a rate of its own, if the settings say so."""
+        """Create the optimizer, with a separate learning rate of the backbone if it is set."""
         settings = self.settings
         rates: list[tuple[Sequence[nn.Parameter], float]] = [(stage.weights, settings.learning_rate)]
         if settings.backbone_learning_rate is not None:

@@ -1,4 +1,4 @@
-"""Metrics of written texts: BLEU, ROUGE, and how many sentences are written only once.
+"""Metrics of generated texts: BLEU, ROUGE, and the unique sentence ratio.
 
 Texts are compared without case. There are no feature words, so that the feature matching ratio, the feature coverage
 ratio and the feature diversity of the explanation literature are not computed.
@@ -30,7 +30,7 @@ class TextScore(Frozen):
     high: float | None = None
 
     def __format__(self, digits: str) -> str:
-        """Format value and interval, as ``.3f`` says; ``.2f`` if nothing is said."""
+        """Format value and interval with a format such as ``.3f``; ``.2f`` by default."""
         digits = digits or ".2f"
         if self.low is None or self.high is None:
             return f"{self.value:{digits}}"
@@ -41,7 +41,7 @@ class TextScore(Frozen):
 
 
 class TextScores(Frozen):
-    """Scores of N written texts beside those that users wrote; all but ``usr`` in percent."""
+    """Scores of N generated texts against users' texts; all but ``usr`` in percent."""
 
     bleu1: TextScore
     bleu4: TextScore
@@ -49,19 +49,19 @@ class TextScores(Frozen):
     rouge2: TextScore
     rouge_l: TextScore
     usr: float
-    """Unique sentence ratio: distinct texts by texts."""
+    """Unique sentence ratio: number of distinct texts divided by the number of texts."""
     texts: int
 
 
 def score_texts(written: Sequence[str], true: Sequence[str], seed: int | None = 0) -> TextScores:
-    """Score written texts by those of users.
+    """Score generated texts against users' texts.
 
     BLEU is of the whole corpus, by sacrebleu with its tokeniser ``13a``; ROUGE is the mean F measure of the texts, by
     rouge-score without stemming.
 
     Args:
-        written: N texts.
-        true: What the users wrote, [N].
+        written: N generated texts.
+        true: The users' texts, [N].
         seed: Seed of the bootstrap intervals over texts; None for no intervals.
 
     Returns:
@@ -89,7 +89,7 @@ def score_texts(written: Sequence[str], true: Sequence[str], seed: int | None = 
 
 
 def unique_sentence_ratio(written: Sequence[str]) -> float:
-    """Divide the number of distinct texts by that of all; case and spaces do not tell texts apart."""
+    """Compute the number of distinct texts, ignoring case and spaces, divided by the number of texts."""
     return len({" ".join(text.lower().split()) for text in written}) / max(len(written), 1)
 
 
@@ -116,7 +116,7 @@ def text_difference(
     """Compare two systems' texts by paired bootstrap: the second's scores less the first's, with intervals.
 
     Args:
-        first: The first system's N texts, and what the users wrote, [N].
+        first: The first system's N texts, and the users' texts, [N].
         second: The second system's texts about the same users and items, [N].
         seed: Seed of the bootstrap.
 
@@ -147,7 +147,7 @@ def text_difference(
 def _check(written: Sequence[str], true: Sequence[str]) -> None:
     if len(written) != len(true) or not len(true):
         raise DataError(
-            f"{len(written)} written texts and {len(true)} of users; expected as many of both, and at least one"
+            f"{len(written)} generated and {len(true)} true texts; expected equal numbers, and at least one"
         )
 
 
@@ -160,7 +160,7 @@ def _metric(order: int) -> Any:
 
 
 def _bleu_sums(written: Sequence[str], true: Sequence[str]) -> Doubles:
-    """Sufficient statistics of each text: lengths of both, then matches and n-grams by order, [N, 10]."""
+    """Compute each text's sufficient statistics: both lengths, then matches and n-grams by order, [N, 10]."""
     metric = _metric(4)
     rows = []
     for text, said in zip(written, true, strict=True):
@@ -170,7 +170,7 @@ def _bleu_sums(written: Sequence[str], true: Sequence[str]) -> Doubles:
 
 
 def _bleu(sums: Doubles, texts: int, order: int) -> float:
-    """Corpus BLEU of summed statistics, smoothed as sacrebleu does (``exp``)."""
+    """Compute the corpus BLEU of summed statistics, smoothed as in sacrebleu (``exp``)."""
     from sacrebleu.metrics.bleu import BLEU
 
     counts, totals = sums[2 : 2 + order], sums[6 : 6 + order]

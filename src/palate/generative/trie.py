@@ -16,7 +16,7 @@ from palate.schema import Ints
 class Trie:
     """A trie of the token sequences of I item ids; none is a prefix of another.
 
-    Its M inner nodes are the prefixes after which something is to be written, parents first; the root is node 0. An
+    Its M inner nodes are the incomplete prefixes, parents first; the root is node 0. An
     edge leads from a node to another or, at the end of an id, to its item.
     """
 
@@ -33,7 +33,7 @@ class Trie:
         """Build the trie of the items' token sequences.
 
         Raises:
-            DataError: An id has no tokens, or is another one or its beginning.
+            DataError: An id has no tokens, or equals another or is its prefix.
         """
         nodes: dict[tuple[int, ...], int] = {(): 0}
         ends: dict[tuple[int, ...], int] = {}
@@ -41,14 +41,14 @@ class Trie:
             whole = tuple(sequence)
             if not whole or whole in ends:
                 raise DataError(
-                    f"the id of item {item} has no tokens of its own; take other ids (generative.ids)"
+                    f"the id of item {item} has no tokens, or those of another id; use other ids (generative.ids)"
                 )
             ends[whole] = item
             for length in range(1, len(whole)):
                 nodes.setdefault(whole[:length], len(nodes))
         if inside := next((whole for whole in ends if whole in nodes), None):
             raise DataError(
-                f"the id of item {ends[inside]} begins another one; take other ids (generative.ids)"
+                f"the id of item {ends[inside]} is a prefix of another; use other ids (generative.ids)"
             )
         order = sorted(nodes, key=lambda prefix: (len(prefix), prefix))
         number = {prefix: place for place, prefix in enumerate(order)}

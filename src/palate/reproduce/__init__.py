@@ -1,4 +1,4 @@
-"""Reproduction of the paper's tables.
+"""Reproduces the paper's tables: plans, trains and measures their systems, and writes the results.
 
 Public names: ``plan.make_plan``, ``engine.run_cells``, ``results.gather``, ``markdown.as_markdown``.
 """

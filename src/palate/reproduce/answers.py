@@ -1,4 +1,4 @@
-"""Answers of a system about all users, in one or several trainings, and what is computed from them."""
+"""A system's answers about all users over one or several trainings, and the scores and tests computed from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from palate.schema import Bools, Doubles, Ints
 from palate.system.records import Frozen
 
 GROUPS = 4
-"""Groups of users by the length of their histories."""
+"""Number of groups of users by history length."""
 Half: TypeAlias = Literal["liked", "disliked", "joint"]
 
 
 class GroupScores(Frozen):
-    """Scores over a group of users: means over trainings, with intervals over trainings and users."""
+    """Scores of a group of users: means over trainings, with intervals over trainings and users."""
 
     users: int
     liked: SetScores
@@ -40,21 +40,21 @@ class HistoryScore(Frozen):
 
 
 class ControlScore(Frozen):
-    """Liked F1 with a wrong history, and how it compares to that with the user's own."""
+    """Liked F1 with a wrong history, compared with that of the user's own history."""
 
     f1: float
     p_value: float
-    """Of the paired randomisation test against the own history."""
+    """p-value of the paired randomisation test against the user's own history."""
 
 
 class PairTest(Frozen):
-    """Comparison of two rows about the users of whom both see a part of the history."""
+    """Comparison of two rows over the users whose history is longer than both windows."""
 
     first: str
     second: str
     users: int
     difference: float
-    """The first's mean liked F1 less the second's."""
+    """Mean liked F1 of the first row minus that of the second."""
     p_value: float
     corrected: float
     """The p-value after Holm's correction for all pairs of the table."""
@@ -62,18 +62,18 @@ class PairTest(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class SystemAnswers:
-    """Labels that a system names about B users in S trainings, and the true ones."""
+    """Labels that a system predicts for B users in S trainings, and the true ones."""
 
     users: tuple[str, ...]
     lengths: Ints
-    """Interactions of each user's full history, [B]."""
+    """Number of interactions in each user's full history, [B]."""
     window: int
     truth: Bools
     """True labels, liked and disliked, [B, L, 2]."""
     named: Bools
-    """Named labels, [S, B, L, 2]."""
+    """Predicted labels, [S, B, L, 2]."""
     wrong: Mapping[str, Bools]
-    """Labels named with a wrong history, by what was wrong, each [S, B, L, 2]."""
+    """Labels predicted from a wrong history, by the name of the control, each [S, B, L, 2]."""
 
     @classmethod
     def of(
@@ -82,9 +82,9 @@ class SystemAnswers:
         """Read the answers of one system's evaluations, which differ in the seed.
 
         Args:
-            evaluations: One for each training; the first predictor is the system, the others its controls.
+            evaluations: One per training; the first predictor is the system, the others are its controls.
             labels: Names of the L labels.
-            lengths: Interactions of each user's history, by user id.
+            lengths: Number of interactions of each user's history, by user id.
 
         Raises:
             DataError: The evaluations are of different users or labels.
@@ -99,7 +99,7 @@ class SystemAnswers:
                 true_sets(several[own], labels), truth
             ):
                 raise DataError(
-                    f"the seeds of {own} were asked about different users; measure all of them again"
+                    f"the seeds of {own} were measured on different users; measure all of them again"
                 )
         return cls(
             users,
@@ -117,11 +117,11 @@ class SystemAnswers:
 
     @property
     def partly(self) -> Bools:
-        """Which users have more interactions than the window shows, [B]."""
+        """Mask of the users whose history is longer than the window, [B]."""
         return self.lengths > self.window
 
     def of_users(self, rows: Bools) -> SystemAnswers:
-        """Return the answers about some of the B users."""
+        """Select users by a mask [B]."""
         return replace(
             self,
             users=tuple(user for user, kept in zip(self.users, rows, strict=True) if kept),
@@ -132,7 +132,7 @@ class SystemAnswers:
         )
 
     def scores(self, rows: Bools) -> GroupScores | None:
-        """Score the answers about some of the B users; None if there are none."""
+        """Score the answers about the users of a mask [B]; None if it selects none."""
         if not rows.any():
             return None
         some = self.of_users(rows)
@@ -144,7 +144,7 @@ class SystemAnswers:
         )
 
     def half(self, half: Half) -> tuple[Bools, Bools]:
-        """Return the true [B, L] and the named labels [S, B, L] of one half, or of both as 2L classes."""
+        """Return the true [B, L] and the predicted labels [S, B, L] of one half, or of both as 2L classes."""
         if half == "joint":
             return self.truth.reshape(len(self.users), -1), self.named.reshape(*self.named.shape[:2], -1)
         at = ("liked", "disliked").index(half)
@@ -162,7 +162,7 @@ class SystemAnswers:
         return float(np.std(f1, ddof=1)) if len(f1) > 1 else None
 
     def per_label(self) -> Doubles:
-        """Compute the F1 of each liked label, the mean over trainings, [L]."""
+        """Compute the mean F1 of each liked label over trainings, [L]."""
         truth, named = self.half("liked")
         return np.asarray(np.mean([label_f1(truth, one) for one in named], axis=0))
 
@@ -183,7 +183,7 @@ class SystemAnswers:
         return tuple(found)
 
     def controls(self) -> dict[str, ControlScore]:
-        """Compare the answers with those from wrong histories, by what was wrong."""
+        """Compare the answers with those from wrong histories, by the name of the control."""
         truth, own = self.half("liked")
         return {
             name: ControlScore(
@@ -195,11 +195,11 @@ class SystemAnswers:
 
 
 def compare_systems(first: SystemAnswers, second: SystemAnswers) -> tuple[int, float, float] | None:
-    """Compare the liked F1 of two systems about the users of whom both see a part, or all if there are none.
+    """Compare the liked F1 of two systems over the users whose history is longer than both windows, or all users.
 
     Returns:
-        The number of users, the first's F1 less the second's, and the p-value of the paired randomisation test; None
-            if they were asked about different users.
+        The number of users, the F1 difference, and the p-value of the paired randomisation test; None
+            if the systems answered about different users.
     """
     if first.users != second.users:
         return None

@@ -1,4 +1,4 @@
-"""One cell: trained in one process and measured in another, for separate memory measurements."""
+"""Trains and measures one cell, in two processes, so that their peak memory is measured separately."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class CellResult(Frozen):
     users: int
     scores: PredictorScores
     controls: dict[str, PredictorScores]
-    """By the name of what was wrong: "another user's history", …"""
+    """Scores with a wrong history, by the name of the control, such as "another user's history"."""
     training: TrainingCost
     answer: AnswerCost
     parameters: int
     device: str | None = None
     """Where it was trained and asked."""
     recipe_digest: str
-    """sha256 of its ``recipe.yaml``, where every setting is written out."""
+    """SHA-256 of the cell's ``recipe.yaml``, which has all settings."""
     data_fingerprint: str
     commit: str | None
 
 
 def train_cell(folder: Path, device: str = "auto") -> None:
-    """Train the recipe that lies in ``folder``, going on where an earlier process stopped.
+    """Train the recipe in ``folder``, resuming an interrupted training.
 
-    Each of the processes that train it together keeps a record of its own. P5 is trained by the first of them alone.
+    Each process of a joint training writes its own record. P5 is trained by the first process only.
     """
     recipe = load_recipe(folder / RECIPE)
     if recipe.generative is not None and os.environ.get("RANK", "0") != "0":
@@ -73,9 +73,9 @@ def train_cell(folder: Path, device: str = "auto") -> None:
 
 
 def measure_cell(folder: Path, device: str = "auto") -> None:
-    """Ask the model that :func:`train_cell` left, and its controls, and write ``result.json``.
+    """Evaluate the trained model and its controls, and write ``result.json``.
 
-    The windows are drawn by the cell's seed, so that several seeds are several draws.
+    The windows are drawn with the cell's seed, so they differ between seeds.
     """
     run, recipe = RunFolder(folder / RUN), load_recipe(folder / RECIPE)
     options = Options(bare=True, device=device, users="all", seed=recipe.seed)
@@ -83,7 +83,7 @@ def measure_cell(folder: Path, device: str = "auto") -> None:
     predictor = it.predictors[0]
     assert isinstance(predictor, PersonalizedPredictor | CategoryAnswers)
     system = predictor.model if isinstance(predictor, PersonalizedPredictor) else predictor
-    answer = answer_cost(system, it.examples.windows)  # first, while the process is small
+    answer = answer_cost(system, it.examples.windows)  # first, so that peak memory is that of answering
     asked = [predictor, *controls(predictor, it.dataset, it.setting)]
     evaluation = replace(it, predictors=asked).evaluate()
     write_evaluation(evaluation, folder)
@@ -107,7 +107,7 @@ def measure_cell(folder: Path, device: str = "auto") -> None:
 
 
 def training_minutes(folder: Path) -> float:
-    """Return the processor time of a cell's training, in minutes, the longest of its processes."""
+    """Return the processor time of a cell's training in minutes, the maximum over its processes."""
     return max(one.processor_seconds()["training"] for one in _stages(folder)) / 60
 
 
@@ -157,4 +157,4 @@ def read_result(folder: Path) -> CellResult | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    return read_record(CellResult, path, "the file is missing", "remove it, and the cell is measured again")
+    return read_record(CellResult, path, "the file is missing", "remove it to measure the cell again")

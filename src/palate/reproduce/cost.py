@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from palate.schema import Windows
 
 TIMED = 10
-"""Users who are answered one by one."""
+"""Number of users whose answers are timed one by one."""
 COUNTED = 4
-"""Of them, those whose answers' multiply-adds are counted."""
+"""Number of these users whose multiply-adds are counted."""
 
 
 class TrainingCost(Frozen):
-    """The cost of training one model."""
+    """Cost of training one model."""
 
     steps: int
-    """Optimizer steps that were taken."""
+    """Number of optimizer steps."""
     windows: int
-    """Windows that were learned from."""
+    """Number of training windows."""
     minutes: float
     """Wall time."""
     processor_minutes: float
-    """Time that processors worked, all threads together: a busy machine stretches it less than the wall time."""
+    """Processor time of all threads, which depends less on the load of the machine than the wall time."""
     step_multiply_adds: float
-    """Of the forward and backward pass of one batch, the whole model taking part."""
+    """Multiply-adds of the forward and backward pass of one batch through the full model."""
     memory_gib: float
-    """Peak of the process that trained, of several the largest."""
+    """Peak memory of the training process, the maximum over processes."""
     processes: int = 1
-    """Processes that trained it together."""
+    """Number of processes of the training."""
 
 
 class AnswerCost(Frozen):
     """Cost of an answer about a single user."""
 
     input_vectors: float
-    """Vectors that the backbone reads: task prompt, history and instruction; the mean over users."""
+    """Mean number of vectors that the backbone reads: task prompt, history and instruction."""
     multiply_adds: float
-    """Of the answer, from the window to the last token; the mean over users."""
+    """Mean multiply-adds of an answer, from the window to the last token."""
     milliseconds: float
-    """The median over users."""
+    """Median time of an answer."""
     memory_gib: float
-    """Peak of a process that has loaded the model and answered these users."""
+    """Peak memory of a process that loaded the model and answered these users."""
 
 
 class AnswersWindows(Protocol):
@@ -72,7 +72,7 @@ class AnswersWindows(Protocol):
 
 
 def answer_cost(model: AnswersWindows, windows: Windows) -> AnswerCost:
-    """Answer the first users of B windows [B, P] one by one; the process should not have done much before."""
+    """Measure answers for the first of B windows [B, P], one by one, in a process that has little else in memory."""
     users = min(len(windows), TIMED + 1)
     alone = [windows[user : user + 1] for user in range(users)]
     seconds, steps = [], []
@@ -85,7 +85,7 @@ def answer_cost(model: AnswersWindows, windows: Windows) -> AnswerCost:
     memory = peak_memory_gib()
     lengths = [int(model.prompt(one).lengths[0]) for one in alone]
     counted: dict[tuple[int, int], float] = {}
-    """By what multiply-adds depend on, the lengths of the prompt and of the answer: counting takes long."""
+    """Multiply-adds by length of prompt and answer, which determine them; cached because counting is slow."""
     operations = []
     for one, size in list(zip(alone, zip(lengths, steps, strict=True), strict=True))[:COUNTED]:
         if size not in counted:
@@ -96,7 +96,7 @@ def answer_cost(model: AnswersWindows, windows: Windows) -> AnswerCost:
     return AnswerCost(
         input_vectors=sum(lengths) / users,
         multiply_adds=sum(operations) / len(operations),
-        milliseconds=1000 * median(seconds[1:] or seconds),  # the first warms up
+        milliseconds=1000 * median(seconds[1:] or seconds),  # the first is a warm-up
         memory_gib=memory,
     )
 
@@ -127,7 +127,7 @@ def _nothing_learns(model: AnswersWindows) -> Iterator[None]:
 
 
 def step_multiply_adds(model: nn.Module, loss: Callable[[], Tensor]) -> float:
-    """Count the multiply-adds of the forward and backward pass of a batch, whose loss is given."""
+    """Count the multiply-adds of the forward and backward pass of a loss."""
     model.train()
     with FlopCounterMode(display=False) as counter:
         loss().backward()  # type: ignore[no-untyped-call]

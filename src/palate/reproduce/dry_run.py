@@ -1,4 +1,4 @@
-"""Output of `palate reproduce --dry-run`: what is missing, the cells, and what they would take."""
+"""Output of ``palate reproduce --dry-run``: missing inputs, the cells, and their estimated cost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from palate.reproduce.ready import missing
 
 @dataclass(frozen=True)
 class GpuKind:
-    """A GPU by its maker's figures."""
+    """A GPU, with figures of its data sheet."""
 
     name: str
     peak: float
-    """Dense bfloat16 operations a second."""
+    """Dense bfloat16 operations per second."""
     memory_gib: float
 
 
@@ -33,21 +33,21 @@ GPUS = (
     GpuKind("L4", 121e12, 24),
 )
 MEASURED, TUNED = 0.039, 0.4
-"""Shares of the peak: what a UEM of 50 items reached on an H200 (docs/results-gpu.json), and what large models can."""
+"""Fractions of the peak: of a UEM with 50 items on an H200 (docs/results-gpu.json), and typical of large models."""
 
 
 def described_cells(
     preset: Preset, cells: Sequence[Cell], places: Places, device: torch.device
 ) -> Iterator[str]:
-    """Describe what is missing, each cell, and the total, one line each.
+    """Yield a line per missing input, per cell, and for the total.
 
-    The time is told of this machine or, for the paper's models where there is no GPU, of some GPUs.
+    Times are for this machine or, for the paper's models on a machine without a GPU, for some GPUs.
     """
     yield from missing(cells)
     path = cells[0].recipe.data.path
     dataset = load_dataset(path) if (path / INFO_FILE).is_file() else None
     if dataset is None:
-        yield "estimates without the data: every window is full, and an item's text as long as in the paper"
+        yield "the dataset is missing: estimates assume full windows, and item texts as long as in the paper"
     estimates = {cell.name: estimate(cell.recipe, dataset) for cell in cells if can_estimate(cell.recipe)}
     here = preset != "paper" or device.type != "cpu"
     speed = machine_speed(places.threads, device) if here else 0.0
@@ -75,7 +75,7 @@ def described_cells(
     if here:
         yield (
             f"{len(estimates)} cells, about {duration(total / places.jobs)} of training and up to {together:.1f} GiB; "
-            "asking them comes on top"
+            "evaluation comes on top"
         )
     else:
         yield f"{len(estimates)} cells, {sum(one.operations for one in estimates.values()):.1e} operations of training"
@@ -83,11 +83,11 @@ def described_cells(
 
 
 def _on_gpus(estimates: dict[str, Estimate]) -> Iterator[str]:
-    """Tell how long and on which memory the cells would run on some GPUs."""
+    """Estimate time and memory of the cells on some GPUs."""
     operations = sum(one.operations for one in estimates.values())
     yield (
         f"hours of one GPU at {TUNED:.0%} and at {MEASURED:.1%} of its bfloat16 peak (the second is what the UEM of "
-        "50 items was measured at on an H200, and at 9.2% with train.torch_compile); asking comes on top"
+        "50 items was measured at on an H200, and at 9.2% with train.torch_compile); evaluation comes on top"
     )
     for gpu in GPUS:
         best, worst = (operations / (share * gpu.peak) / 3600 for share in (TUNED, MEASURED))

@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class AnyCell(Protocol):
-    """A cell of any table: its folder's name and its recipe."""
+    """Protocol of a cell of any table."""
 
     @property
     def name(self) -> str:
@@ -41,14 +41,14 @@ class AnyCell(Protocol):
 
 @dataclass(frozen=True)
 class Measurement(Generic[Result]):
-    """How trained cells of a table are measured, in a process of their own, and their results read."""
+    """Functions that measure a trained cell of a table, in a separate process, and read its result."""
 
     measure: Callable[..., None]
     """Called with the cell's folder and ``device``; writes the result."""
     read: Callable[[Path], Result | None]
     """Loads the result from the cell's folder; None if unfinished."""
     told: Callable[[Result], str]
-    """Words a result in one line."""
+    """Formats a result in one line."""
 
 
 def of_the_paper() -> Measurement[CellResult]:
@@ -66,29 +66,29 @@ def run_cells(
 ) -> dict[str, Any]:
     """Train and measure all cells; finished ones are skipped, interrupted ones resumed.
 
-    A cell that fails does not keep the others from being trained.
+    The other cells continue if one fails.
 
     Args:
         cells: The cells.
-        out: Folder of their folders.
-        places: How many cells run at a time, and where.
-        tell: Told of each cell that is done.
-        counted: Told how many of all are done.
-        measurement: How they are measured; as those of the paper's tables if None.
+        out: Parent of the cells' folders.
+        places: Number of concurrent cells, and their devices.
+        tell: Called with a message for each finished cell.
+        counted: Called with the number of finished cells and their total.
+        measurement: Functions that measure the cells; those of the paper's tables if None.
 
     Returns:
         The results by cell, as ``measurement`` reads them.
 
     Raises:
-        OutputError: A cell's folder holds another recipe; before any work.
-        PalateError: Cells failed; at the end.
+        OutputError: A cell's folder contains another recipe; raised before any work.
+        PalateError: Cells failed; raised at the end.
     """
     of = measurement or of_the_paper()
     for cell in cells:
         _open(cell, out / cell.name)
     results = {cell.name: found for cell in cells if (found := of.read(out / cell.name))}
     if results:
-        tell(f"{len(results)} of {len(cells)} cells are finished already")
+        tell(f"{len(results)} of {len(cells)} cells are already finished")
     counted(len(results), len(cells))
     failed: list[str] = []
     processes: list[BaseProcess] = []
@@ -119,13 +119,13 @@ def run_cells(
     if failed:
         raise PalateError(
             f"{len(failed)} of {len(cells)} cells failed, the first {failed[0]}; see {out / failed[0] / LOG}, and "
-            "start the same command again: what is finished is not trained again"
+            "run the same command again to resume: finished cells are skipped"
         )
     return results
 
 
 def _open(cell: AnyCell, folder: Path) -> None:
-    """Write the cell's recipe, or check that it is the one that lies there."""
+    """Write the cell's recipe, or check that the existing one is equal."""
     path = folder / RECIPE
     begun = (folder / RUN).exists() or (folder / RESULT).exists()
     if not path.is_file() or not begun:
@@ -143,9 +143,9 @@ def _run(
     started: list[BaseProcess],
     measure: Callable[..., None],
 ) -> int:
-    """Train a cell and measure it in processes of their own; returns the exit status of the first that failed.
+    """Train and measure a cell in separate processes; returns the exit status of the first that failed, or 0.
 
-    The processes are added to the list, by which another thread can end them.
+    The processes are appended to ``started``, so that another thread can terminate them.
     """
     job = free.get()
     try:
@@ -163,7 +163,7 @@ def _run(
 
 
 def _run_together(processes: Sequence[BaseProcess], started: list[BaseProcess]) -> int:
-    """Run processes until all have ended, or one has failed, whose exit status is returned."""
+    """Run processes until all have ended or one has failed; returns its exit status, or 0."""
     try:
         for process in processes:
             process.start()
@@ -187,7 +187,7 @@ def _run_together(processes: Sequence[BaseProcess], started: list[BaseProcess]) 
 def _process(
     step: Callable[[Path], None], folder: Path, threads: int, environment: Mapping[str, str]
 ) -> BaseProcess:
-    """Where the system can, processes are forked from one that has loaded the libraries once and nothing else."""
+    """Create a process, forked if possible from a server process that has only loaded the libraries."""
     given = step, folder, threads, environment
     if "forkserver" in get_all_start_methods():
         context = get_context("forkserver")
@@ -198,7 +198,7 @@ def _process(
 
 def _work(step: Callable[[Path], None], folder: Path, threads: int, environment: Mapping[str, str]) -> None:
     """Run the process of a cell, with its output in the cell's log."""
-    os.environ.update(environment)  # before CUDA is asked for the first time
+    os.environ.update(environment)  # before CUDA is initialised
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -214,7 +214,7 @@ def _work(step: Callable[[Path], None], folder: Path, threads: int, environment:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: nobody would read what it makes, or know of it."""
+    """Terminate this process when its parent ends, because its result would be lost."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

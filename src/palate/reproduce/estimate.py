@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 CHARACTERS_A_TOKEN = 4.0
 INSTRUCTION, TARGET, TASK_VOCABULARY = 12, 20, 500
-"""Tokens of the task's texts, about, and different ones in a tokenizer that is built from them."""
+"""Approximate numbers of tokens of instruction and target, and vocabulary size of a tokenizer trained on them."""
 SHARE = 0.35
-"""Of the speed of matrix products that a training on a CPU reaches."""
+"""Speed of training on a CPU as a fraction of that of matrix products."""
 BARE_GIB = 0.8
-"""A process with its libraries and the item table."""
+"""Memory in GiB of a process with its libraries and the item table."""
 ITEM_VECTORS = {"all-MiniLM-L6-v2": 384}
 """Sizes of the vectors of item encoders, by the last part of their names; of all others, if they are not here, it is
 that of Sentence-T5."""
 SENTENCE_T5 = 768
 BLOCK_TOKENS = {True: 320.0, False: 40.0}
-"""Tokens of an item's block with and without its description, where there is no data yet: those of the paper."""
+"""Tokens of an item's block with and without description, as in the paper; used if the dataset is missing."""
 ID_TOKENS = 5.0
 """Tokens of an item's id and rating in a prompt of P5."""
 T5_SIZES = {
@@ -59,19 +59,19 @@ class Estimate:
     """Estimated cost of a cell."""
 
     input_vectors: float
-    """That the backbone reads of a window."""
+    """Number of vectors that the backbone reads per window."""
     parameters: float
     multiply_adds: float
-    """Of the whole training."""
+    """Multiply-adds of the full training."""
     memory_gib: float
 
     @property
     def operations(self) -> float:
-        """Floating-point operations of the whole training, two of each multiply-add."""
+        """Floating-point operations of the full training, two per multiply-add."""
         return 2 * self.multiply_adds
 
     def minutes(self, speed: float) -> float:
-        """Time of the training where matrix products run at ``speed`` multiply-adds a second."""
+        """Estimate the training time in minutes for ``speed`` multiply-adds per second of matrix products."""
         return self.multiply_adds / (SHARE * speed) / 60
 
 
@@ -90,17 +90,17 @@ def can_estimate(recipe: Recipe) -> bool:
 
 
 def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
-    """Estimate the training of a recipe; with ``train.max_minutes`` it may end before.
+    """Estimate the cost of training a recipe; ``train.max_minutes``, which may end it earlier, is ignored.
 
     Args:
         recipe: The recipe.
-        dataset: Its data; None where there is none yet: then every window is full, and texts are as long as the
+        dataset: The dataset; if None, windows are assumed to be full, and texts to be as long as the
             paper's.
     """
     backbone, vector = _sizes(recipe), item_vector_size(recipe.items)
     items, history = _window(recipe, dataset), 0.0
     settings = recipe.model.user_encoder
-    encoder = 0.0  # parameters, each used once an item; not known of a kind that is not palate's own
+    encoder = 0.0  # parameters, each used once per item; 0 for registered kinds, whose size is unknown
     if recipe.generative is not None:
         history = items * ID_TOKENS
     elif isinstance(settings, TextSettings):
@@ -129,7 +129,7 @@ def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
         items * encoder
         + read * layers * (attention + feed_forward + 2 * width * seen)
         + TARGET * (layers * (2 * attention + feed_forward) + head)
-        + read * layers * 2 * width * width  # what the decoder's cross-attention keeps of them
+        + read * layers * 2 * width * width  # keys and values of the decoder's cross-attention
     )
     parameters = encoder + layers * (3 * attention + 2 * feed_forward) + 2 * head
     train = recipe.train
@@ -144,7 +144,7 @@ def estimate(recipe: Recipe, dataset: Dataset | None) -> Estimate:
 
 
 def machine_speed(threads: int, device: torch.device) -> float:
-    """Multiply-adds a second of matrix products on a device, a CPU's with so many threads; measured in a moment."""
+    """Measure the multiply-adds per second of matrix products on a device; ``threads`` are the CPU's."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -162,7 +162,7 @@ def machine_speed(threads: int, device: torch.device) -> float:
 def _training_bytes(
     recipe: Recipe, backbone: RandomT5Settings, read: float, seen: float, items: float, parameters: float
 ) -> float:
-    """Weights, gradients and optimizer's moments in float32, and the activations that the backward pass needs.
+    """Estimate the bytes of weights, gradients, optimizer moments (float32), and activations for the backward pass.
 
     Adam keeps two moments of each weight, Adafactor next to none. Activations as in Korthikanti et al. 2022, section
     4.1, for numbers of four bytes: in mixed precision the residual stream, the norms and the softmax keep these. With
@@ -204,7 +204,7 @@ def _sizes(recipe: Recipe) -> RandomT5Settings:
 
 
 def _window(recipe: Recipe, dataset: Dataset | None) -> float:
-    """Mean items of a training window, whose size is drawn log-uniformly."""
+    """Compute the mean size of training windows, which is drawn log-uniformly."""
     shortest, longest = recipe.windows.shortest, recipe.windows.longest
     sizes = np.exp(np.linspace(np.log(shortest), np.log(longest), 9))
     if dataset is None:

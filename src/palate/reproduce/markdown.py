@@ -14,7 +14,7 @@ def as_markdown(results: Results) -> str:
 
 
 def as_latex(results: Results) -> str:
-    """Write each sheet as a tabular with booktabs rules, below a comment with its table's name."""
+    """Format each sheet as a tabular with booktabs rules, below a comment with the table's name."""
     parts = [f"% {summary(results)}"]
     for name, table in results.tables.items():
         parts.append(f"% {table_name(name)}: {table.title}")

@@ -1,6 +1,6 @@
-"""`palate reproduce p5` and `pod`: trains P5 or POD on each dataset, and puts references and published numbers beside.
+"""``palate reproduce p5`` and ``pod``: trains P5 or POD on each dataset, and adds references and published numbers.
 
-Everything that is asked of a trained cell follows from its recipe and from ``p5.yaml``, by the name of its dataset.
+What a trained cell is evaluated on follows from its recipe and from ``p5.yaml``, by the name of its dataset.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Kind: TypeAlias = Literal["p5", "pod"]
 ANSWERS = "answers.jsonl"
 KNN, POPULARITY, MF = "item-knn", "popularity", "biased-mf"
 VISIBLE = 10
-"""Ratings that are shown of a new user."""
+"""Number of visible ratings of a new user."""
 _HEAD = ("system", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "95% interval", "to item-knn", "to popularity")
 _METRICS = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
 
@@ -68,7 +68,7 @@ class _Asked(Frozen):
     candidates: str | None = None
     """File of candidates, in the folder above the dataset's."""
     numbered: bool = False
-    """Its own ids are numbers, by which largest-id finds what leaks."""
+    """Whether the dataset's ids are numbers, so that the reference ``largest-id`` can detect leaks."""
     ordered: bool = True
     published: dict[str, tuple[float | None, float | None, float | None, float | None]] = Field(
         default_factory=dict
@@ -92,7 +92,7 @@ class _P5Spec(Frozen):
 
 
 class P5CellResult(Frozen):
-    """Contents of ``result.json`` of a finished cell; None for what was not asked."""
+    """Contents of ``result.json`` of a finished cell; None for evaluations that do not apply."""
 
     format: int = 1
     cell: str
@@ -101,11 +101,11 @@ class P5CellResult(Frozen):
     ids: IdKind
     seed: int
     ranked: RankingTable | None
-    """Rankings by its prompts, then of references."""
+    """Rankings by the model's prompts, then by references."""
     texts: tuple[PeplerScores, ...]
     """Ratings, explanations and reviews of held-out interactions, then references."""
     rated: RatingTable | None
-    """Ratings of users of whom nothing was learned, then references."""
+    """Ratings of users without training data, then of references."""
     parameters: int
     minutes: float
     """Processor time of the training."""
@@ -128,12 +128,12 @@ class P5Cell:
 
 
 def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 1) -> list[P5Cell]:
-    """List the cells of a preset, dataset by dataset.
+    """List the cells of a preset, ordered by dataset.
 
     Args:
-        kind: ``p5`` or ``pod``, which has fewer families, and clean ids alone.
+        kind: ``p5`` or ``pod``, which has fewer families and no leaking ids.
         preset: The preset.
-        data: The only dataset, asked as the table asks one of its name, or for all families that it has data for;
+        data: The only dataset, evaluated as the table says for its name, or on all families that it has data for;
             those of the table if None.
         seeds: Number of seeds of each system.
     """
@@ -171,11 +171,11 @@ def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 
 
 
 def measure_p5(folder: Path, device: str = "auto", users: int | None = None) -> None:
-    """Ask the model of a trained cell, and references, and write ``result.json`` and the answers.
+    """Evaluate a trained cell and references, and write ``result.json`` and the answers.
 
     Args:
         folder: The cell's folder.
-        device: Not used: P5 is asked on the CPU.
+        device: Ignored; P5 is evaluated on the CPU.
         users: Number of test users that items are ranked for; all if None.
     """
     recipe, run = load_recipe(folder / RECIPE), RunFolder(folder / RUN)

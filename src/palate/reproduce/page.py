@@ -16,11 +16,11 @@ from palate.system.files import write_text
 PAGE, TITLE = "report.html", "The paper's tables, rebuilt"
 METRICS = ("precision", "recall", "F1")
 LEVEL = "LongT5 text history, 50"
-"""The row whose F1 is drawn as a level in Figure 2, if it has learned to read the user."""
+"""Row whose F1 is a horizontal line in Figure 2, if its system has learned to read the user."""
 
 
 def write_results_page(results: Results, path: Path) -> None:
-    """Write the page, whole or not at all; it names no outside host."""
+    """Write the page atomically; it loads nothing from other hosts."""
     view = ResultsView(results)
     write_text(path, render_page("results.html", title=TITLE, results=results, view=view, notes=NOTES))
 
@@ -33,16 +33,16 @@ class ResultsView:
         self.summary = summary(results)
 
     def tables(self) -> Iterator[tuple[str, str, list[Sheet]]]:
-        """Each table's name, its title, and its sheets."""
+        """Yield the name, title and sheets of each table."""
         for name, table in self.results.tables.items():
             yield table_name(name), table.title, table_sheets(self.results, table)
 
     def details(self) -> list[Sheet]:
-        """Categories, and lengths of history."""
+        """Sheets by category and by history length."""
         return detail_sheets(self.results)
 
     def figure(self) -> list[list[Picture]]:
-        """Figure 2: each metric against the history's length, in a wide and a narrow cut; F1 comes first."""
+        """Charts of Figure 2: each metric by history length, wide and narrow; F1 first."""
         table = self.results.tables.get("table4")
         if table is None:
             return []
@@ -50,7 +50,7 @@ class ResultsView:
         return [_cuts(chart, WIDE if metric == 2 else HALF) for chart, metric in charts if chart.series]
 
     def costs(self) -> list[Picture]:
-        """Liked F1 against the multiply-adds of an answer, one point a system of Table 1 in its smallest size."""
+        """Chart of liked F1 by multiply-adds of an answer, one point per system of Table 1 in its smallest size."""
         table = self.results.tables.get("table1")
         points = []
         for row in (*table.rows, *table.beside) if table else ():

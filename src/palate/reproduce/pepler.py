@@ -1,4 +1,4 @@
-"""``palate reproduce pepler``: trains PEPLER's systems on data with reviews, and puts published numbers beside."""
+"""``palate reproduce pepler``: trains PEPLER's systems on data with reviews, and adds published numbers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from palate.system.files import write_json_lines, write_text
 from palate.system.records import Frozen
 
 PEPLER = "pepler"
-"""What the tables are called on the command line."""
+"""Name of the tables on the command line."""
 TEXTS = "texts.jsonl"
 PUBLISHED = (
-    "Published numbers are of TripAdvisor, which cannot be had: read them as an order of systems, never as a target. "
+    "Published numbers are for TripAdvisor, which is not available: only the order of the systems can be compared. "
     "Published MF predicts ratings from vectors near zero, without the mean: its RMSE of 1.563 is above a constant's."
 )
 
@@ -44,7 +44,7 @@ class _System(Frozen):
 class _PresetOfPepler(Frozen):
     data: dict[str, Path]
     rated: dict[str, Path]
-    """Data without reviews, where only ratings are predicted."""
+    """Datasets without reviews, for ratings only."""
     recipe: dict[str, Any]
     ratings: dict[str, Any]
 
@@ -56,7 +56,7 @@ class _Spec(Frozen):
 
 
 class PeplerCellResult(Frozen):
-    """Contents of ``result.json`` of a finished cell; the references of its data are beside its own scores."""
+    """Contents of ``result.json`` of a finished cell: its own scores, and those of references on its data."""
 
     format: int = 1
     cell: str
@@ -115,7 +115,7 @@ def pepler_cells(preset: Preset, data: Sequence[Path] = (), seeds: int = 1) -> l
 
 
 def measure_pepler(folder: Path, device: str = "auto") -> None:
-    """Score a trained cell on the interactions that it held out, and write ``result.json`` and the texts."""
+    """Score a trained cell on its held-out interactions, and write ``result.json`` and the texts."""
     recipe, run = load_recipe(folder / RECIPE), folder / RUN
     trained = load_pepler(run)
     trained.model.to(find_device(device))

@@ -1,4 +1,4 @@
-"""Where cells are trained: how many at a time, in how many processes, each with its own GPU or share of threads."""
+"""Allocation of cells to devices: number of concurrent cells and processes, each with its own GPU or CPU threads."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Places:
-    """Places of concurrent trainings.
+    """Devices and processes of concurrent trainings.
 
-    A process never sees the GPU of another one: it could only be in its way.
+    The GPU of one process is not visible to another.
     """
 
     jobs: int
-    """Cells at a time."""
+    """Number of concurrent cells."""
     processes: int
-    """Processes that train a cell together."""
+    """Number of processes per cell."""
     device: str
-    """Device that each process is told to use."""
+    """Device argument of each process."""
     gpus: tuple[str, ...] = ()
-    """GPUs of all processes, by what CUDA calls them; empty on a CPU, and where all are to use one named device."""
+    """CUDA identifiers of the GPUs of all processes; empty on a CPU, and if all use one given device."""
 
     @classmethod
     def of(cls, device: str, jobs: int, processes: int = 1) -> Places:
-        """Find the places on this machine.
+        """Allocate the devices of this machine.
 
         Args:
-            device: ``auto`` for a GPU for each process if there are any, else the CPU; or the device of all.
-            jobs: Cells at a time.
-            processes: Processes that train a cell together.
+            device: ``auto`` for one GPU per process if there are any, otherwise the CPU; or one device for all.
+            jobs: Number of concurrent cells.
+            processes: Number of processes per cell.
 
         Raises:
             MismatchError: There are fewer GPUs than processes, or one is named for several.
@@ -47,8 +47,8 @@ class Places:
         if device != "auto" or not torch.cuda.is_available():
             if processes > 1 and torch.device("cpu" if device == "auto" else device).type != "cpu":
                 raise MismatchError(
-                    f"--device {device} cannot be that of {processes} processes; leave it out, and each takes a GPU "
-                    "of its own"
+                    f"--device {device} cannot be used by {processes} processes; leave it out to give each process "
+                    "its own GPU"
                 )
             return cls(jobs, processes, device)
         visible = [one.strip() for one in os.environ.get(VISIBLE, "").split(",") if one.strip()]
@@ -62,14 +62,15 @@ class Places:
 
     @property
     def threads(self) -> int:
-        """CPU threads of each process: an even share."""
+        """CPU threads of each process, divided evenly."""
         return max(1, (os.cpu_count() or 1) // (self.jobs * self.processes))
 
     def check(self, settings: TrainSettings) -> None:
         """Check that the processes can share a training's batches; raises :class:`RecipeError` if not."""
         if self.processes > 1 and settings.global_batch_size is None:
             raise RecipeError(
-                f"{self.processes} processes train a cell together only with train.global_batch_size, which they share"
+                f"{self.processes} processes can train one cell only with train.global_batch_size, which is divided "
+                "among them"
             )
         try:
             settings.shared_by(self.processes)
@@ -77,7 +78,7 @@ class Places:
             raise RecipeError(str(error)) from None
 
     def environments(self, job: int) -> Iterator[dict[str, str]]:
-        """Yield the environment of each process of a job, by which accelerate knows the others."""
+        """Yield the environment variables of each process of a job, for accelerate's process group."""
         port = str(_free_port()) if self.processes > 1 else ""
         for rank in range(self.processes):
             first = job * self.processes
@@ -94,7 +95,7 @@ class Places:
             yield found
 
     def alone(self, job: int) -> dict[str, str]:
-        """Return the environment of a job's only process, on its first GPU."""
+        """Return the environment variables of a job with a single process, on its first GPU."""
         return {VISIBLE: self.gpus[job * self.processes]} if self.gpus else {}
 
 

@@ -1,4 +1,4 @@
-"""Plan of tables: rows, and the cells to train, as changes of a preset."""
+"""The plan of tables: their rows, and the cells to train, each a preset with named changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palate.system.records import Frozen
 HERE = Path(__file__).parent
 TABLES = ("table1", "table2", "table3", "table4")
 FLOOR = "floor"
-"""The reference that all controls are judged by."""
+"""Reference that controls are compared with."""
 RIVALS = "rivals"
 """A table that the paper does not have, and that is not part of ``all``."""
 SEVERAL = ("table1", RIVALS)
@@ -32,19 +32,19 @@ Triple: TypeAlias = tuple[float, float, float]
 
 
 class Row(Frozen):
-    """A row of a table: a reference, or a system that is trained in every size."""
+    """A row of a table: a reference, or a system that is trained in each size."""
 
     name: str
     reference: str | None = None
     window: int = 50
-    """Of a reference; a system's is in its changes."""
+    """Window size of a reference; that of a system is in its changes."""
     changes: tuple[str, ...] = ()
     paper: dict[str, Triple] = Field(default_factory=dict)
     """The paper's figures by size."""
 
 
 class TableSpec(Frozen):
-    """A table of the paper, and what is shown beside it."""
+    """A table of the paper, and additional rows."""
 
     title: str
     rows: tuple[Row, ...]
@@ -52,7 +52,7 @@ class TableSpec(Frozen):
 
 
 class PresetSpec(Frozen):
-    """A preset: settings by the name of a change and of a size."""
+    """A preset: settings by names of changes and of sizes."""
 
     data: Path
     recipe: dict[str, Any]
@@ -65,7 +65,7 @@ class Cell:
     """A system of one size and seed, the unit of training and evaluation."""
 
     name: str
-    """Its folder: ``uem-items-50-base-seed0``."""
+    """Name of the folder, such as ``uem-items-50-base-seed0``."""
     system: str
     size: str
     recipe: Recipe
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def window_kind(self) -> WindowKind:
-        """Which interactions everybody sees."""
+        """Kind of windows of all systems."""
         return self.cells[0].recipe.windows.kind
 
     @property
@@ -105,7 +105,7 @@ class Plan:
         return self.seeds if table in SEVERAL else 1
 
     def rows(self) -> Iterable[Row]:
-        """All rows, those beside the tables too."""
+        """All rows, including the additional ones."""
         for table in self.tables.values():
             yield from table.rows + table.beside
 
@@ -129,14 +129,14 @@ def make_plan(
 ) -> Plan:
     """Create the plan of tables.
 
-    A row whose system a preset does not know, as one that needs a pretrained model, has no cells.
+    A row whose system is not in the preset, such as one with a pretrained model, has no cells.
 
     Args:
         wanted: Names of tables; also ``all``, which are the paper's, ``figure2`` and ``rivals``.
         preset: The preset.
         data: The dataset; the preset's if None.
         seeds: Seeds of the rows of Table 1 and of the rivals; all others have one.
-        window_kind: Which interactions everybody sees; as the preset says if None, for the paper is silent.
+        window_kind: Kind of windows of all systems, which the paper does not state; the preset's if None.
 
     Raises:
         RecipeError: A name is unknown.

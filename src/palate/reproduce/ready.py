@@ -15,16 +15,16 @@ from palate.reproduce.plan import Cell
 from palate.schema import SPLITS
 
 HAD_BY_ITSELF = ("ml-100k", "ml-1m")
-"""Releases of a few megabytes, fetched when a preset needs them; the others take a while and some choices."""
+"""Small releases that are downloaded when a preset needs them; the others are large, or need options."""
 
 
 def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
-    """Prepare the dataset where it can be had, and check what all cells need: data, backbones and item encoders.
+    """Prepare the dataset if it can be downloaded, and check the data, backbones and item encoders of all cells.
 
     Raises:
-        DataError: For a dataset that is not there or has no users in a split.
-        MismatchError: For a backbone that cannot be had.
-        PalateError: For an item encoder that cannot be had.
+        DataError: A dataset is missing or has no users in a split.
+        MismatchError: A backbone is not available.
+        PalateError: An item encoder is not available.
     """
     dataset = dataset_at(cells[0].recipe.data.path, tell)
     for split in SPLITS:
@@ -33,7 +33,7 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
                 f"has no {split} users, and every cell needs some; prepare more data", dataset.path
             )
     from palate.backbones.load import check_backbone
-    from palate.items.encoder import ItemEncoder  # what takes seconds to import comes after the data
+    from palate.items.encoder import ItemEncoder  # slow to import: after the checks of the data
 
     recipes = [cell.recipe for cell in cells]
     for settings in dict.fromkeys(recipe.model.backbone for recipe in recipes):
@@ -45,7 +45,7 @@ def make_ready(cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
 
 
 def missing(cells: Sequence[Cell]) -> Iterator[str]:
-    """Tell what the cells need and is not there, with the command that makes it; nothing is asked of a network."""
+    """Yield a line per missing input of the cells, with the command that provides it; uses no network."""
     yield from missing_data([cells[0].recipe.data.path])
     names: dict[str, None] = {}
     for cell in cells:
@@ -60,13 +60,13 @@ def missing(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _reads_vectors(recipe: Recipe) -> bool:
-    """Tell whether a recipe's system reads item vectors; P5 reads ids."""
+    """Return whether a recipe's system reads item vectors; P5 reads ids."""
     reads = user_encoders.find(recipe.model.user_encoder.kind).reads
     return recipe.generative is None and "vectors" in reads
 
 
 def missing_data(paths: Sequence[Path]) -> Iterator[str]:
-    """Tell which datasets are not there, each with the command that prepares it."""
+    """Yield a line per missing dataset, with the command that prepares it."""
     for path in paths:
         if (path / INFO_FILE).is_file():
             continue
@@ -83,7 +83,7 @@ def _in_cache(name: str) -> bool:
 
 
 def preparing(path: Path) -> str:
-    """Return the command that prepares a dataset; the large releases as the paper's, of described items alone."""
+    """Return the command that prepares a dataset; large releases as in the paper, with described items only."""
     if path.name in HAD_BY_ITSELF or path.name not in RELEASES:
         return f"palate prepare {path.name if path.name in RELEASES else 'FILES'} --out {path}"
     described = "--descriptions DESCRIPTIONS.csv --described-only --min-ratings 20"
@@ -91,10 +91,10 @@ def preparing(path: Path) -> str:
 
 
 def dataset_at(path: Path, tell: Callable[[str], None]) -> Dataset:
-    """Load a dataset, or prepare it where it can be had.
+    """Load a dataset, or prepare it if it can be downloaded.
 
     Raises:
-        DataError: It is not there, or cannot be read.
+        DataError: The dataset is missing or cannot be read.
     """
     if (path / INFO_FILE).is_file():
         return load_dataset(path)

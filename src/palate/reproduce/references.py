@@ -1,4 +1,4 @@
-"""Answers of references, asked once and kept."""
+"""Evaluations of references, cached in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palate.evaluation.evaluate import METRICS_FILE, Evaluation, read_evaluation
 from palate.schema import WindowKind
 
 ReferenceKey: TypeAlias = tuple[str, int, int]
-"""Name of a reference, its window, and the seed by which windows are drawn."""
+"""Name of a reference, window size, and seed of the windows."""
 
 
 def ask_references(
@@ -22,7 +22,7 @@ def ask_references(
     folder: Path,
     tell: Callable[[str], None],
 ) -> dict[ReferenceKey, Evaluation]:
-    """Ask references by name, window size and seed; answers in ``folder`` are reused.
+    """Evaluate references by name, window size and seed; results in ``folder`` are reused.
 
     Raises :class:`DataError` for damaged answers and for those of other data.
     """

@@ -31,31 +31,31 @@ from palate.system.records import Frozen, read_record
 
 RESULTS = "results.json"
 REFERENCE = "no size"
-"""The size of a row that no language model answers."""
+"""Size of a row without a language model."""
 ANOTHER = "another user's history"
-"""The control that tells whether a system has learned to read the user."""
+"""Control that tests whether a system has learned to read the user."""
 
 
 class Measured(Frozen):
-    """Measurements of a system in one size: means over seeds, costs of the first one."""
+    """Measurements of a system in one size: means over seeds, and costs of the first seed."""
 
     seeds: tuple[int, ...]
     partly: GroupScores | None
-    """Over the users with more interactions than the window; None if there are none."""
+    """Scores of the users with more interactions than the window; None if there are none."""
     whole: GroupScores | None
-    """Over the others, whose whole history is visible."""
+    """Scores of the other users, whose window is the full history."""
     everybody: GroupScores
     f1_deviation: float | None
-    """Sample standard deviation of the liked F1 over seeds, of all users; None with one."""
+    """Sample standard deviation of the liked F1 of all users over seeds; None with one seed."""
     per_category: dict[str, float]
     """F1 of each liked category."""
     by_history: tuple[HistoryScore, ...]
     floor: float | None = None
-    """Liked F1 of labels drawn by their frequency, of the users that :attr:`controls` are about."""
+    """Liked F1 of labels drawn by their frequency, over the users of :attr:`controls`."""
     own: float = 0.0
-    """Liked F1 of the users that the controls are about: those of whom a part is seen or, without any, all."""
+    """Liked F1 over the users of the controls: those with more interactions than the window or, if none, all."""
     controls: dict[str, ControlScore] = Field(default_factory=dict)
-    """By the name of what was wrong."""
+    """Scores with a wrong history, by the name of the control."""
     training: TrainingCost | None = None
     answer: AnswerCost | None = None
     parameters: int | None = None
@@ -69,7 +69,7 @@ class Measured(Frozen):
 
     @property
     def shown(self) -> GroupScores:
-        """The scores that stand first: of users of whom a part is seen or, without any, of all."""
+        """The main scores: of users with more interactions than the window or, if there are none, of all."""
         return self.partly or self.everybody
 
     @property
@@ -89,17 +89,17 @@ class ResultRow(Frozen):
 
 
 class ResultTable(Frozen):
-    """A table, and what is shown beside it."""
+    """Results of a table: its rows and comparisons."""
 
     title: str
     rows: tuple[ResultRow, ...]
     beside: tuple[ResultRow, ...]
     comparisons: dict[str, tuple[PairTest, ...]] = Field(default_factory=dict)
-    """Of any two rows, by size; p-values are corrected for all of a size."""
+    """Tests of all pairs of rows, by size; p-values are corrected for all pairs of a size."""
 
 
 class CellRecord(Frozen):
-    """Origin of a cell's figures."""
+    """Provenance of a cell's results."""
 
     name: str
     seed: int
@@ -120,7 +120,7 @@ class Results(Frozen):
     data_checksums: dict[str, str]
     users: int
     categories: dict[str, int]
-    """Test users who truly like each."""
+    """Number of test users who like each category."""
     window_kind: WindowKind
     machine: Machine
     versions: dict[str, str]
@@ -143,7 +143,7 @@ def gather(
         plan: The plan.
         found: Results of the finished cells.
         references: Answers of the references.
-        cells: The folder of the cells, which holds their answers.
+        cells: Parent of the cells' folders, which contain their answers.
         data: The dataset.
 
     Raises:
@@ -172,7 +172,7 @@ def gather(
 
 
 class _Gathering:
-    """Gathers rows; each system's answers are read once."""
+    """Assembles rows, and caches the answers of each system."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class _Gathering:
         return ResultRow(name=row.name, window=window, paper=row.paper, ours=ours)
 
     def answers(self, row: Row, size: str, seeds: int) -> SystemAnswers | None:
-        """Return the answers of a row in one size; None if they are not there."""
+        """Return the answers of a row in one size; None if they do not exist."""
         key = self._key(row, size, seeds)
         if key not in self._answers:
             if row.reference:
@@ -235,7 +235,7 @@ class _Gathering:
         return [self.found[name] for name in names if name in self.found]
 
     def _floor(self, answers: SystemAnswers) -> float | None:
-        """Score labels that are drawn by frequency, about the users that the controls are about."""
+        """Score labels drawn by frequency, over the users of the controls."""
         drawn = [
             one
             for (name, window, _), one in self.references.items()
@@ -266,7 +266,7 @@ class _Gathering:
 
 
 def tested_rows(answers: Mapping[str, SystemAnswers]) -> Iterable[PairTest]:
-    """Compare any two rows, with Holm's correction for all of them."""
+    """Compare all pairs of rows, with Holm's correction."""
     pairs = [
         (first, second, compared)
         for first, second in combinations(answers, 2)
@@ -287,7 +287,7 @@ def tested_rows(answers: Mapping[str, SystemAnswers]) -> Iterable[PairTest]:
 def measured(
     answers: SystemAnswers, cells: Sequence[CellResult], labels: Sequence[str], floor: float | None = None
 ) -> Measured:
-    """Summarise one system's answers in all its trainings, and the costs of the first; a reference has no cells."""
+    """Summarise one system's answers over its trainings, and the costs of the first; a reference has no cells."""
     everybody = answers.scores(answers.partly | ~answers.partly)
     assert everybody is not None, "a split without users is not measured"
     judged = controlled(answers)
@@ -311,17 +311,17 @@ def measured(
 
 
 def controlled(answers: SystemAnswers) -> SystemAnswers:
-    """Return the answers that controls are about: of users of whom a part is seen or, without any, of all."""
+    """Select the users of the controls: those with more interactions than the window or, if there are none, all."""
     return answers.of_users(answers.partly) if answers.partly.any() else answers
 
 
 def write_results(results: Results, path: Path) -> None:
-    """Write ``results.json``, whole or not at all."""
+    """Write ``results.json`` atomically."""
     write_text(path, results.model_dump_json(indent=2) + "\n")
 
 
 def read_results(path: Path) -> Results:
-    """Read what :func:`write_results` wrote; raises :class:`DataError` when it is missing or damaged."""
+    """Read the results of :func:`write_results`; raises :class:`DataError` if they are missing or damaged."""
     missing = "no results here; make them with 'palate reproduce'"
     return read_record(Results, path, missing, "make it again with 'palate reproduce'")
 

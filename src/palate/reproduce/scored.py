@@ -1,4 +1,4 @@
-"""Files of cells that are scored by a measurement of their own: ``result.json`` of each, and the tables of all."""
+"""Result files of P5's, POD's and PEPLER's cells: ``result.json`` of each cell, and the tables of all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_scored(record: type[Result], folder: Path) -> Result | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    return read_record(record, path, "the file is missing", "remove it, and the cell is scored again")
+    return read_record(record, path, "the file is missing", "remove it to score the cell again")
 
 
 def write_scored(results: BaseModel, sheets: Sequence[Sheet], out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text tables of the results, for the Markdown document and the page."""
+"""Tables of the results, for the Markdown document and the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPARED = (
     "Rule, 50",
     "Boosting, 50",
 )
-"""Rows of Table 1 that are set side by side, category by category."""
+"""Rows of Table 1 that are compared by category."""
 NOT_LEARNED = "has not learned to read the user"
 NOTES = (
     "Figures are weighted precision / recall / F1 of the liked categories, means over seeds; windows are drawn anew "
@@ -46,26 +46,26 @@ NOTES = (
 
 
 def table_name(name: str) -> str:
-    """Return a table's name as documents have it: ``Table 1``, ``Rivals``."""
+    """Return a table's name for documents, such as ``Table 1`` or ``Rivals``."""
     return name.replace("table", "Table ") if name.startswith("table") else name.capitalize()
 
 
 def table_sheets(results: Results, table: ResultTable) -> list[Sheet]:
-    """Make the sheets of a table: scores, comparisons, controls and costs."""
+    """Create the sheets of a table: scores, comparisons, controls and costs."""
     kind = results.window_kind
     sheets = score_sheet(table, kind), *comparison_sheets(table, kind), control_sheet(table, kind)
     return [sheet for sheet in (*sheets, cost_sheet(table)) if sheet]
 
 
 def detail_sheets(results: Results) -> list[Sheet]:
-    """Categories and lengths of history, as far as there are systems to compare, and where the figures come from."""
+    """Create the sheets by category and by history length, if there are systems to compare, and of provenance."""
     return [
         sheet for sheet in (category_sheet(results), history_sheet(results), origin_sheet(results)) if sheet
     ]
 
 
 def score_sheet(table: ResultTable, kind: WindowKind) -> Sheet:
-    """Paper, ours, difference; a row a system and size."""
+    """Create the sheet of scores: the paper's, ours, and the difference, one row per system and size."""
     header = [
         "",
         "size",
@@ -86,7 +86,7 @@ def score_sheet(table: ResultTable, kind: WindowKind) -> Sheet:
 
 
 def comparison_sheets(table: ResultTable, kind: WindowKind) -> list[Sheet]:
-    """Make a sheet of pairwise differences for each size; none where there are no two rows."""
+    """Create a sheet of pairwise differences for each size with at least two rows."""
     sheets = []
     for size, pairs in table.comparisons.items():
         if not pairs:
@@ -103,7 +103,7 @@ def comparison_sheets(table: ResultTable, kind: WindowKind) -> list[Sheet]:
 
 
 def origin_sheet(results: Results) -> Sheet | None:
-    """Make the sheet of commit, recipe and data of each cell; None if there is none."""
+    """Create the sheet of commit, recipe and data of each cell; None without cells."""
     rows = [
         [
             one.name,
@@ -121,7 +121,7 @@ def origin_sheet(results: Results) -> Sheet | None:
 
 
 def cost_sheet(table: ResultTable) -> Sheet | None:
-    """Make the sheet of costs; None if nothing was trained."""
+    """Create the sheet of costs; None if nothing was trained."""
     header = [
         "",
         "size",
@@ -141,7 +141,7 @@ def cost_sheet(table: ResultTable) -> Sheet | None:
 
 
 def control_sheet(table: ResultTable, kind: WindowKind) -> Sheet | None:
-    """Make the sheet of controls; None if there is no model."""
+    """Create the sheet of controls; None without a model."""
     controlled = [(row, size, one) for row, size, one in _measured(table) if one.controls]
     names = list(dict.fromkeys(name for _, _, one in controlled for name in one.controls))
     rows = [
@@ -161,7 +161,7 @@ def control_sheet(table: ResultTable, kind: WindowKind) -> Sheet | None:
 
 
 def category_sheet(results: Results) -> Sheet | None:
-    """Liked F1 by category, the most liked first, or None without Table 1."""
+    """Create the sheet of liked F1 by category, most liked first; None without Table 1."""
     columns = compared(results)
     if not columns:
         return None
@@ -178,7 +178,7 @@ def category_sheet(results: Results) -> Sheet | None:
 
 
 def history_sheet(results: Results) -> Sheet | None:
-    """Liked F1 by the length of the full history, or None without Table 1."""
+    """Create the sheet of liked F1 by length of the full history; None without Table 1."""
     columns = compared(results)
     if not columns:
         return None
@@ -205,7 +205,7 @@ def compared(results: Results) -> dict[str, Measured]:
 
 
 def summary(results: Results) -> str:
-    """One line: on what, for whom, with what."""
+    """Format data, users, machine and versions in one line."""
     machine, versions = results.machine, results.versions
     measured = (one for table in results.tables.values() for _, _, one in _measured(table))
     devices = sorted({one.device for one in measured if one.device is not None})
