@@ -134,6 +134,31 @@ def forget(
     )
 
 
+def trim(
+    runs: Annotated[
+        list[Path],
+        Argument(metavar="RUN...", help="Runs that are still served, with their recommenders."),
+    ],
+    data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Delete cached prompts and states of all models but those of the given runs; events stay as they are."""
+    opened = _open(runs[0], data, store)
+    from palate.serve.run import with_recommenders
+    from palate.serve.service import identities
+    from palate.serve.settings import ServeSettings
+    from palate.words import counted
+
+    try:
+        served = [
+            with_recommenders(ServeSettings(run=run, store="", device="cpu", data=data)) for run in runs
+        ]
+        found = opened.trim(set().union(*map(identities, served)))
+    finally:
+        opened.close()
+    show(f"deleted {counted(found, 'encoding')} of other models, in {opened.database.name}")
+
+
 def deletions(
     run: Annotated[Path | None, Option(help="Served run, whose store is read.")] = None,
     data: Annotated[Path | None, Option(help="Dataset of the packaged model.")] = None,
@@ -170,4 +195,5 @@ def _open(run: Path | None, data: Path | None, store: str | None) -> UserStore:
 store_app.command("load")(paths_at_home(load))
 store_app.command("save")(paths_at_home(save))
 store_app.command("forget")(paths_at_home(forget))
+store_app.command("trim")(paths_at_home(trim))
 store_app.command("deletions")(paths_at_home(deletions))

@@ -48,7 +48,7 @@ def serve(settings: ServeSettings, report: Callable[[str], None]) -> None:
             file, store or engine cannot be used.
     """
     settings.check_host()
-    settings = _with_recommenders(_of_one_commit(settings))
+    settings = with_recommenders(_of_one_commit(settings))
     trained = _check_models(settings)
     if settings.previous is not None:
         _check_models(settings.of_previous)
@@ -95,7 +95,7 @@ def _of_one_commit(settings: ServeSettings) -> ServeSettings:
     return settings.model_copy(update={**found, "called": called})
 
 
-def _with_recommenders(settings: ServeSettings) -> ServeSettings:
+def with_recommenders(settings: ServeSettings) -> ServeSettings:
     """Fill in the recommenders that were trained beside the runs, unless the settings name others."""
     found = {"recommender": settings.recommender or recommender_beside(settings.run)}
     if settings.previous is not None:

@@ -431,6 +431,11 @@ def _models(settings: ServeSettings) -> tuple[ServedModel | None, ServedRecommen
     return model, None if settings.recommender is None else ServedRecommender(settings.recommender)
 
 
+def identities(settings: ServeSettings) -> set[str]:
+    """Load the models of these settings, and return the identities under which their encodings are cached."""
+    return {one.identity for one in _models(settings) if one is not None}
+
+
 async def answer_all(batcher: QuestionQueue | None, prepared: Sequence[Prepared | Said]) -> list[GivenAnswer]:
     """Answer questions, in their order; raises :class:`OverloadedError` if the queue is full."""
     _queue(batcher, prepared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from palate.schema import History, Item
 from palate.serve.store.ageing import DAY, Aged, delete_older, users_with_older
 from palate.serve.store.appending import Addition, Outcome, append_all
 from palate.serve.store.changes import (
+    AT_ONCE,
     Appended,
     Deletion,
     Event,
@@ -246,6 +247,30 @@ class UserStore:
             removals: Count of deletions in :meth:`items` at the time of encoding; None if it holds no item indices.
         """
         self._keeper.submit(Keeping(user_key, model, made, removals)).result()
+
+    def trim(self, models: Collection[str]) -> int:
+        """Delete the cached encodings of all other models, and make SQLite's file smaller by them.
+
+        Args:
+            models: Identities of the models whose encodings are kept.
+
+        Returns:
+            The number of deleted encodings.
+        """
+        stale = encoded.c.model.not_in(models)
+        some = select(encoded.c.user_key).where(stale).distinct().limit(AT_ONCE)
+        count = 0
+        while True:  # in parts, so that other writers do not wait for long
+            with self.database.writing() as connection:
+                keys = connection.execute(some).scalars().all()
+                if not keys:
+                    break
+                count += connection.execute(
+                    delete(encoded).where(stale, encoded.c.user_key.in_(keys))
+                ).rowcount
+                self.database.will_scrub(connection)
+        self.database.scrub()
+        return count
 
     def delete_user(self, user_id: str, api_key: str | None = None) -> int:
         """Delete a user's events, prompts and states, also from SQLite's files.
