@@ -10,7 +10,7 @@ import palate
 from bookshop import books, ratings, write_rows
 from bookshop_commands import COLUMNS, run
 from palate.answers.load import load_answerer
-from palate.serve.run import _with_recommenders
+from palate.serve.run import with_recommenders
 from palate.serve.settings import ServeSettings
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "own-data.yaml"
@@ -63,9 +63,9 @@ def test_questions_about_items_and_categories_are_answered_by_it(shop):
 
 def test_it_is_ranked_and_served_without_being_named(shop):
     settings = ServeSettings(run=shop / "run", store="users.sqlite", previous=shop / "run")
-    found = _with_recommenders(settings)
+    found = with_recommenders(settings)
     assert found.recommender == found.previous_recommender == shop / "run" / "recommender"
-    named = _with_recommenders(settings.model_copy(update={"recommender": Path("another")}))
+    named = with_recommenders(settings.model_copy(update={"recommender": Path("another")}))
     assert named.recommender == Path("another")
     ranked = run("rank", shop / "run", "popularity", "--data", shop / "data", "--protocol", "new-users")
     assert ranked.exit_code == 0, ranked.output
