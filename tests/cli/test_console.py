@@ -48,7 +48,7 @@ def test_inspect_prints_in_every_encoding(data, encoding):
         assert expected in shown
     assert ("█" if encoding == "utf-8" else "##") in shown
     assert "1970" not in shown
-    assert "without times: in the order of the files" in shown
+    assert "without timestamps, in the order of the files" in shown
 
 
 def test_errors_are_printed_in_every_encoding():
