@@ -136,6 +136,6 @@ def test_a_prefix_and_a_batch_are_answered_too(tiny_data, histories, folder):
 
 def test_weights_that_are_trained_do_not_lie_in_bfloat16():
     with pytest.raises(
-        ValidationError, match=r"not trained, and train is 'full'; set train to frozen or lora"
+        ValidationError, match=r"for frozen weights, and train is 'full'; set train to frozen or lora"
     ):
         CausalSettings(dtype="bfloat16")

@@ -133,7 +133,7 @@ def test_items_are_ranked(case):
 def test_the_data_can_be_looked_at_and_asked_about_where_it_has_categories(case):
     without, data, _, _ = case
     shown = done("inspect", data).stdout
-    assert ("nothing: it takes at least 2 categories" in " ".join(shown.split())) == ("genre" in without)
+    assert ("not possible: expected at least 2 categories" in " ".join(shown.split())) == ("genre" in without)
     if "genre" in without:
         assert "needs at least 2" in refused("evaluate", "rule", "--data", data, "--users", "all")
     else:

@@ -150,4 +150,4 @@ def test_what_a_model_does_not_read_is_said(run_of, tmp_path):
         app, ["fold", str(log), "--run", str(plain), "--out", str(out), "--workers", "1"]
     )
     assert folded.exit_code == 0, folded.output
-    assert "texts in review are not read: states are folded without them" in " ".join(folded.stderr.split())
+    assert "column review is not read: states are folded without texts" in " ".join(folded.stderr.split())

@@ -82,5 +82,5 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(
     with pytest.raises(RecipeError, match="global_batch_size is 8, which is not divisible by 3 processes"):
         train_run(recipe, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ValidationError, match="set gradient_accumulation_steps=1 beside it"):
+    with pytest.raises(ValidationError, match="set gradient_accumulation_steps=1 with it"):
         TrainSettings(global_batch_size=128, gradient_accumulation_steps=2)
