@@ -28,7 +28,7 @@ from palate.model.config import (
 )
 from palate.model.tables import Table, item_reading, load_table
 from palate.model.weights import load_weights, save_weights
-from palate.runs.hub import found_run, saved_folder, upload_saved
+from palate.runs.hub import SharedModel, found_run, saved_folder
 from palate.runs.run import RunFolder
 from palate.system.device import dtype_of, find_device
 from palate.system.files import fresh_folder, write_text
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from palate.data.dataset import Dataset
 
 
-class PersonalizedModel(BindableModel):
+class PersonalizedModel(BindableModel, SharedModel):
     """Personalised language model G(Z) with Z = [K; U_e; I_e]: a backbone that reads a user prompt.
+
+    Its files contain parts of the training data: the items with their texts, and a summary of the population, but no
+    user's history.
 
     Args:
         settings: The model's configuration.
@@ -68,10 +71,9 @@ class PersonalizedModel(BindableModel):
         if summary is not None:
             self.user_encoder = self._bound(summary)
 
-    @property
-    def card(self) -> str:
-        """The model card, in Markdown."""
-        return model_card(self._card_facts())
+    def card_named(self, name: str, licence: str | None = None) -> str:
+        """Write the model card, in Markdown, with the name that it is loaded by, and its licence."""
+        return model_card(replace(self._card_facts(), name=name, licence=licence))
 
     def _card_facts(self) -> CardFacts:
         table = self.table
@@ -100,46 +102,6 @@ class PersonalizedModel(BindableModel):
             self.table.save(place / ITEMS)
             if isinstance(self.user_encoder, BindsToData) and self.user_encoder.summary is not None:
                 self.user_encoder.summary.save(place / POPULATION)
-
-    def push_to_hub(
-        self,
-        name: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload a palate model",
-        token: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Upload the model to the hub in one commit: the files of :meth:`save_pretrained`, and the recipe of its run.
-
-        The files contain parts of the training data: the items with their texts, and a summary of the population, but
-        no user's history.
-
-        Args:
-            name: ``OWNER/NAME`` of a repository on the hub, created if missing.
-            private: Whether a new repository is private; None for the owner's default.
-            revision: Branch, created if missing; None for the main branch.
-            commit_message: Message of the commit.
-            token: Access token of the hub; None for the one of ``hf auth login``.
-            licence: Licence for the model card, by the hub's identifier, such as "cc-by-4.0"; None for none.
-
-        Returns:
-            The commit's URL.
-
-        Raises:
-            OutputError: The hub is unreachable, or refuses the upload.
-        """
-        return upload_saved(
-            self.save_pretrained,
-            model_card(replace(self._card_facts(), name=name, licence=licence)),
-            self.run,
-            name,
-            private=private,
-            revision=revision,
-            message=commit_message,
-            token=token,
-        )
 
     @classmethod
     def from_pretrained(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ from palate.recommend.rating_calibration import RatingCalibration
 from palate.recommend.ratings import RatingModel
 from palate.recommend.relations import PairRelation, Relation, VectorRelation
 from palate.recommend.scorer import Scorer, ScorerWeights
-from palate.runs.hub import saved_folder, upload_saved
+from palate.runs.hub import SharedModel, saved_folder
 from palate.schema import Feedback
 from palate.system.arrays import map_arrays
 from palate.system.files import fresh_folder, read_bytes, write_bytes, write_json, write_text
@@ -126,8 +126,14 @@ class _Header(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class RecommenderParts:
-    """Contents of a recommender's files."""
+class RecommenderParts(SharedModel):
+    """Contents of a recommender's files.
+
+    They hold what was learned of the data: the items with their texts, and sums over users, such as how often two
+    items were chosen by the same one. No user's history is in them.
+    """
+
+    noun: ClassVar[str] = "recommender"
 
     facts: CatalogueFacts
     items: pl.DataFrame  # item_id, title, year (nullable), categories (list of str), description (nullable)
@@ -137,12 +143,11 @@ class RecommenderParts:
     run: RunFolder | None = field(default=None, kw_only=True)
     """The run that trained it; None if it was not loaded from a run."""
 
-    @property
-    def card(self) -> str:
-        """Write the model card, in Markdown."""
-        return recommender_card(self._card_facts())
+    def card_named(self, name: str, licence: str | None = None) -> str:
+        """Write the model card, in Markdown, with the name that it is loaded by, and its licence."""
+        return recommender_card(self._card_facts(name, licence))
 
-    def _card_facts(self, name: str = "this folder", licence: str | None = None) -> RecommenderCardFacts:
+    def _card_facts(self, name: str, licence: str | None) -> RecommenderCardFacts:
         facts, scorer = self.facts, self.scorer
         return RecommenderCardFacts(
             data_name=facts.name,
@@ -196,47 +201,6 @@ class RecommenderParts:
             )
             write_text(place / CARD, self.card)
             write_json(place / HEADER, header.model_dump(mode="json"))
-
-    def push_to_hub(
-        self,
-        name: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload a palate recommender",
-        token: str | None = None,
-        licence: str | None = None,
-    ) -> str:
-        """Upload the recommender to the hub in one commit: its files, a model card, and how it was trained.
-
-        What it has learned of its data goes with it: the items with their texts, and sums over users, such as how
-        often two items were chosen by the same one. No user's history is in it.
-
-        Args:
-            name: ``OWNER/NAME`` on the hub; made if it does not exist.
-            private: Whether a new one is private; as the owner's settings say if None.
-            revision: The branch, made if it does not exist; the main branch if None.
-            commit_message: Message of the commit.
-            token: Token of the hub; the one of ``hf auth login`` if None.
-            licence: Licence for the model card, as the hub names it, such as "cc-by-4.0".
-
-        Returns:
-            The commit's URL.
-
-        Raises:
-            OutputError: The hub cannot be reached, or refuses it.
-        """
-        card = recommender_card(self._card_facts(name, licence))
-        return upload_saved(
-            self.save_pretrained,
-            card,
-            self.run,
-            name,
-            private=private,
-            revision=revision,
-            message=commit_message,
-            token=token,
-        )
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, revision: str | None = None) -> Self:

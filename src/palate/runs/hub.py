@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from palate.config.load import dump_recipe
 from palate.errors import MismatchError
@@ -40,53 +40,11 @@ def saved_folder(name: Path | str, revision: str | None = None) -> Path:
     return found_run(name, revision).path
 
 
-def upload_saved(
-    save: Callable[[Path], None],
-    card: str,
-    run: RunFolder | None,
-    name: str,
-    *,
-    private: bool | None,
-    revision: str | None,
-    message: str,
-    token: str | None,
-) -> str:
-    """Upload what is saved, and of the run that trained it the recipe and the manifest, in one commit.
-
-    Args:
-        save: Saves the files to a new folder.
-        card: The model card, which takes the place of the saved one.
-        run: The run that trained it; None if there is none.
-        name: ``OWNER/NAME`` on the hub; made if it does not exist.
-        private: Whether a new one is private; as the owner's settings say if None.
-        revision: The branch, made if it does not exist; the main branch if None.
-        message: Message of the commit.
-        token: Token of the hub; the one of ``hf auth login`` if None.
-
-    Returns:
-        The commit's URL.
-
-    Raises:
-        OutputError: The hub cannot be reached, or refuses it.
-    """
-    with TemporaryDirectory(prefix="palate-") as place:
-        folder = Path(place) / "model"
-        save(folder)
-        write_text(folder / CARD, card)
-        if run is not None and run.there:
-            shared, manifest = RunFolder(folder), run.manifest
-            write_text(shared.recipe_file, dump_recipe(shareable(run.recipe, manifest.data_name)))
-            checksums = {Path(file).name: found for file, found in manifest.data_checksums.items()}
-            unsaid = manifest.model_copy(
-                update={"command": "palate train", "data_from_run": None, "data_checksums": checksums}
-            )
-            write_text(shared.manifest_file, unsaid.model_dump_json(indent=2) + "\n")
-        return upload_model(folder, name, private=private, revision=revision, message=message, token=token)
-
-
 class SharedModel(ABC):
     """A trained model that can be saved to a folder and uploaded to the hub."""
 
+    noun: ClassVar[str] = "model"
+    """What commits to the hub call it."""
     run: RunFolder | None
     """The run that trained it; None if it was not loaded from a run."""
 
@@ -109,7 +67,7 @@ class SharedModel(ABC):
         *,
         private: bool | None = None,
         revision: str | None = None,
-        commit_message: str = "Upload a palate model",
+        commit_message: str | None = None,
         token: str | None = None,
         licence: str | None = None,
     ) -> str:
@@ -119,7 +77,7 @@ class SharedModel(ABC):
             name: ``OWNER/NAME`` on the hub; made if it does not exist.
             private: Whether a new one is private; as the owner's settings say if None.
             revision: The branch, made if it does not exist; the main branch if None.
-            commit_message: Message of the commit.
+            commit_message: Message of the commit; by default it says what is uploaded.
             token: Token of the hub; the one of ``hf auth login`` if None.
             licence: Licence for the model card, as the hub names it, such as "cc-by-4.0".
 
@@ -129,13 +87,24 @@ class SharedModel(ABC):
         Raises:
             OutputError: The hub cannot be reached, or refuses it.
         """
-        return upload_saved(
-            self.save_pretrained,
-            self.card_named(name, licence),
-            self.run,
-            name,
-            private=private,
-            revision=revision,
-            message=commit_message,
-            token=token,
-        )
+        with TemporaryDirectory(prefix="palate-") as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder)
+            write_text(folder / CARD, self.card_named(name, licence))
+            if self.run is not None and self.run.there:
+                _share_run(self.run, RunFolder(folder))
+            message = commit_message or f"Upload a palate {self.noun}"
+            return upload_model(
+                folder, name, private=private, revision=revision, message=message, token=token
+            )
+
+
+def _share_run(run: RunFolder, shared: RunFolder) -> None:
+    """Copy a run's recipe and manifest, without where its data lies."""
+    manifest = run.manifest
+    write_text(shared.recipe_file, dump_recipe(shareable(run.recipe, manifest.data_name)))
+    checksums = {Path(file).name: found for file, found in manifest.data_checksums.items()}
+    unsaid = manifest.model_copy(
+        update={"command": "palate train", "data_from_run": None, "data_checksums": checksums}
+    )
+    write_text(shared.manifest_file, unsaid.model_dump_json(indent=2) + "\n")
