@@ -165,6 +165,19 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, broke
     assert (parts / weights).read_bytes() == (whole / weights).read_bytes()
 
 
+def test_counting_comes_before_the_training_and_its_accuracy_is_not_the_runs_score(data, tmp_path):
+    told = []
+    run = train_generative(
+        recipe(tmp_path, ids="leaking", number_steps=2), tmp_path / "run", report=told.append, dataset=data
+    )
+    stages = [line.split(",")[0] for line in told if line.startswith("stage")]
+    assert stages == ["stage counting"] * 3 + ["stage p5"] * 3
+    found = load_generative(run)
+    assert found.training.steps == 4
+    best = max(float(line.split()[-1]) for line in told if "NDCG" in line)
+    assert found.training.dev == pytest.approx(best, abs=1e-4)
+
+
 def test_a_run_is_ranked_by_ids_of_users_and_by_their_windows(runs, data):
     name = str(runs["p5"])
     asked = [name, f"{name}:users=windows", f"{name}:decoding=beams,beams=30", "popularity"]

@@ -213,7 +213,8 @@ def test_the_command_explains_and_scores(reviews, run, tmp_path):
     said = CliRunner().invoke(app, ["explain", str(run), "--held-out", "test", "--out", str(out), "--json"])
     assert said.exit_code == 0, said.output
     names = [one["name"] for one in json.loads(said.stdout)]
-    assert names[:3] == ["PEPLER", "item mean + user's offset", "biased MF"]
+    means = ["mean of the training ratings", "item mean + user's offset", "biased MF"]
+    assert names[:4] == ["PEPLER", *means]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 12
     assert lines[0].keys() == {"user_id", "item_id", "rating", "explanation", "review", "predicted"}

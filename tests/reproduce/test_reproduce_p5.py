@@ -80,20 +80,35 @@ def test_the_matrix_of_families_and_data():
 def test_a_cell_of_reviews_is_asked_everything_it_was_trained_for(of_reviews):
     _, folder, result = of_reviews
     names = [one.name for one in result.ranked.rankers]
-    assert names == ["sequential prompts", "direct prompts", "item-knn:shrinkage=5,decay=0.5", "popularity"]
-    assert [one.name for one in result.texts][:4] == [
+    assert names == [
+        "sequential prompts",
+        "sequential prompts, trained wording",
+        "direct prompts",
+        "direct prompts, trained wording",
+        "item-knn:shrinkage=5,decay=0.5",
+        "popularity",
+    ]
+    assert [one.name for one in result.texts][:8] == [
         "rating",
+        "rating, trained wording",
         "explanation",
         "explanation of the true stars",
+        "explanation, trained wording",
+        "explanation of the true stars, trained wording",
         "stars of the review",
+        "stars of the review, trained wording",
     ]
+    scores = {one.name: one.ratings.rmse.value for one in result.texts if one.ratings is not None}
+    assert scores["rating"] != scores["rating, trained wording"]
+    assert scores["stars of the review"] != scores["stars of the review, trained wording"]
     assert "ridge regression of the review's words" in [one.name for one in result.texts]
     answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == result.texts[0].ratings.ratings == 12
     assert 1 <= answers[0]["rating"] <= 5
     ranking, texts = p5_sheets([result])
-    assert [row[0] for row in texts.rows][:2] == [
+    assert [row[0] for row in texts.rows][:3] == [
         "P5, sequential ids: rating",
+        "P5, sequential ids: rating, trained wording",
         "P5, sequential ids: explanation",
     ]
     [to_knn] = [row[6] for row in ranking.rows if row[0] == "popularity"]
@@ -113,7 +128,7 @@ def test_held_out_interactions_are_peplers_and_their_stars_and_texts_are_not_rea
     other = replace(reviews, interactions=replace(events, rating_index=changed))
     second = score_generative_texts(model, cell.recipe, other).answers
     assert [one["stars"] for one in second] == [6 - one["stars"] for one in first]
-    for name in (EXPLAINED, "rating"):
+    for name in (EXPLAINED, "rating", "rating, trained wording"):
         assert [one[name] for one in second] == [one[name] for one in first]
     with pytest.raises(RecipeError, match=r"trained with data\.protocol=new-users"):
         score_generative_texts(
@@ -173,8 +188,10 @@ def test_new_users_are_rated_from_their_windows(tmp_path):
     [cell] = p5_cells("p5", "smoke", data.path)
     result = finished(cell, tmp_path / "cells" / cell.name)
     assert result.ranked is None
-    assert [one.name for one in result.rated.predictors] == ["rating prompts", "item-mean", "biased-mf"]
+    names = [one.name for one in result.rated.predictors]
+    assert names == ["rating prompts", "rating prompts, trained wording", "item-mean", "biased-mf"]
     [sheet] = p5_sheets([result])
+    assert [row[0] for row in sheet.rows][:2] == [f"P5, sequential ids: {name}" for name in names[:2]]
     assert sheet.rows[0][3].endswith(")")
 
 

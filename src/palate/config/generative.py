@@ -33,6 +33,10 @@ class GenerativeSettings(Section):
     anonymous_share: float = Field(0.2, ge=0, lt=1)
     """Fraction of the training examples with the user's history in place of the user id, as in prompts about users who
     were not trained on."""
+    number_steps: int = Field(0, ge=0)
+    """Number of steps of a pretraining on counting before the training: prompts list random runs of numbers in the
+    format of item ids, without any data of users. For a T5 from random weights, which does not know that 13 follows
+    12."""
     max_text_tokens: int = Field(24, ge=1)
     """Maximum length of generated text, such as an explanation, in tokens; training texts are truncated to it."""
     whole_words: int = Field(512, ge=1)

@@ -62,6 +62,11 @@ def make_item_ids(training: Dataset, settings: GenerativeSettings, seed: int) ->
     return _of_numbers(number)
 
 
+def numbered_items(numbers: Sequence[int], items: int) -> list[str]:
+    """Format numbers below the number of items as ids, all of the same width."""
+    return _padded(ITEM, np.array(numbers), items - 1)
+
+
 def user_names(users: int) -> list[str]:
     """Format users as numbers, by their index in the data."""
     return _padded(USER, np.arange(users))
@@ -77,9 +82,9 @@ def _of_numbers(number: Ints) -> ItemIds:
     return ItemIds(tuple(_padded(ITEM, number - min(int(number.min(initial=0)), 0))))
 
 
-def _padded(prefix: str, numbers: Ints) -> list[str]:
-    """Zero-pad numbers to the same width, so that none is a prefix of another."""
-    digits = len(str(int(numbers.max(initial=0))))
+def _padded(prefix: str, numbers: Ints, largest: int | None = None) -> list[str]:
+    """Zero-pad numbers to the width of the largest one, so that none is a prefix of another."""
+    digits = len(str(int(numbers.max(initial=0)) if largest is None else largest))
     width = -(-digits // DIGITS) * DIGITS
     return [f"{prefix}{number:0{width}d}" for number in numbers.tolist()]
 

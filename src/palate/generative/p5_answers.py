@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ def explain_by_ids(
     recommender: GenerativeRecommender, dataset: Dataset, user_id: str, item_ids: Sequence[str]
 ) -> list[WrittenExplanation]:
     """Write an explanation of each item for a user, with the expected rating where ratings were trained.
+
+    Prompts are those of the training.
 
     Args:
         recommender: A model that was trained to explain.
@@ -51,6 +54,7 @@ def explain_by_ids(
     items = [places[one] for one in item_ids]
     wording = recommender.facts.wording
     fields = [{"who": wording.who(user), "item": wording.items[item]} for item in items]
+    recommender = replace(recommender, asked=recommender.asked.model_copy(update={"prompt": "trained"}))
     texts = recommender.write("explanation", "text", fields)
     ratings: list[float | None] = [None] * len(items)
     if "rating" in families:

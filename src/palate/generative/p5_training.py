@@ -24,6 +24,7 @@ from palate.evaluation.dev import DevUsers
 from palate.generative.categories import CategoryAnswers, LabelledWindows
 from palate.generative.corpus import Corpus, Example
 from palate.generative.ids import NUMBER_PIECES, ItemIds, known_users, make_item_ids, user_names
+from palate.generative.number_runs import NumberRuns
 from palate.generative.p5 import IdLanguageModel
 from palate.generative.parts import GenerativeFacts, GenerativeTraining
 from palate.generative.pod import family_at
@@ -109,9 +110,10 @@ def train_generative(
                     f"{sum(weight.numel() for weight in model.parameters()):,} weights, {len(model.trie):,} prefixes "
                     f"of {len(facts.item_names):,} ids"
                 )
-                stage = _Families(recipe, settings, recommender, corpus, dataset, split.dev).stage()
+                families = _Families(recipe, settings, recommender, corpus, dataset, split.dev)
+                stage = families.stage()
                 progress = StagedTraining(
-                    model, [stage], recipe.train, recipe.seed, run.checkpoints, tell
+                    model, [families.counting(), stage], recipe.train, recipe.seed, run.checkpoints, tell
                 ).run()
             training = _training(recipe, dataset.info.name, stage, progress)
             replace(recommender, training=training).save_pretrained(run.model)
@@ -126,7 +128,7 @@ def _training(recipe: Recipe, data_name: str, stage: Stage, progress: StageProgr
         data_name=data_name,
         backbone=named if named is not None and is_hub_name(named) else None,
         score=None if stage.dev is None else stage.dev.name,
-        dev=max((score for *_, score in progress.history), default=None),
+        dev=max((score for name, _, score in progress.history if name == stage.name), default=None),
     )
 
 
@@ -206,7 +208,32 @@ class _Families:
             train.max_steps,
             self.loss,
             dev,
-            _schedule(train),
+            _schedule(train, train.max_steps),
+            backbone="model.",
+        )
+
+    def counting(self) -> Stage:
+        """Return the stage that precedes it, a pretraining on counting; without steps unless they are set."""
+        train, model, seed = self.train, self.recommender.model, self.recipe.seed
+        numbers = NumberRuns(
+            self.recommender.facts.wording, len(self.dataset.items), self.settings.max_history
+        )
+
+        def loss(step: int) -> Tensor:
+            examples = numbers.batch(
+                train.per_device_train_batch_size, np.random.default_rng([seed, 4, step])
+            )
+            return model.loss(
+                [one.prompt for one in examples], [one.answer for one in examples], "sequential"
+            )
+
+        return Stage(
+            "counting",
+            [*model.parameters()],
+            self.settings.number_steps,
+            loss,
+            StageScore(lambda: numbers.accuracy(self.recommender, seed), "accuracy", maximised=True),
+            _schedule(train, self.settings.number_steps),
             backbone="model.",
         )
 
@@ -266,13 +293,13 @@ class _Families:
         return mean_ndcg(scores, target)
 
 
-def _schedule(train: TrainSettings) -> Callable[[int], float]:
-    """Return the factor of the learning rate at a step, at least 0.001."""
+def _schedule(train: TrainSettings, steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate at each of a stage's steps, at least 0.001."""
     schedule: Any = get_scheduler(
         "constant_with_warmup" if train.lr_scheduler_type == "constant" else train.lr_scheduler_type,
         torch.optim.SGD([torch.zeros(1)]),
-        num_warmup_steps=round(train.warmup_ratio * train.max_steps),
-        num_training_steps=train.max_steps,
+        num_warmup_steps=round(train.warmup_ratio * steps),
+        num_training_steps=steps,
     )
     rate: Callable[[int], float] = schedule.lr_lambdas[0]
     return lambda step: max(rate(step), 1e-3)

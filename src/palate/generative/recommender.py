@@ -46,11 +46,7 @@ class GenerativeRecommender(GenerativeParts):
         family = self._family
         form = self._form(family, candidates is not None)
         windows = chosen_windows(windows, self.facts.event_weights)
-        text = (
-            form_of(family, form).held_out
-            if self.asked.prompt == "held-out"
-            else form_of(family, form).trained[0]
-        )
+        text = self._text(family, form)
         order = np.argsort(windows.length, kind="stable")  # prompts of similar lengths together
         width = len(self.facts.item_names) if candidates is None else candidates.shape[1]
         found = np.empty((len(windows), width), dtype=np.float32)
@@ -63,9 +59,7 @@ class GenerativeRecommender(GenerativeParts):
 
     def rating_chances(self, windows: Windows, users: Ints | None, candidates: Indices) -> Doubles:
         """Compute the probabilities of the R rating values for candidates [B, C], [B, C, R]."""
-        forms = form_of("rating", "stars")
-        text = forms.held_out if self.asked.prompt == "held-out" else forms.trained[0]
-        wording = self.facts.wording
+        text, wording = self._text("rating", "stars"), self.facts.wording
         row, column = np.nonzero(candidates >= 0)
         chances = np.full((*candidates.shape, len(wording.stars)), 1 / len(wording.stars))
         named = [None] * len(windows) if users is None else self._named(users)
@@ -81,7 +75,7 @@ class GenerativeRecommender(GenerativeParts):
 
     def ratings_of_reviews(self, texts: Sequence[str]) -> Doubles:
         """Predict the ratings of N reviews from their texts, [N]."""
-        text, wording = form_of("review", "stars").held_out, self.facts.wording
+        text, wording = self._text("review", "stars"), self.facts.wording
         prompts = [text.format(noun=wording.noun, text=one) for one in texts]
         parts = [
             _chances(self.model.answer_scores(prompts[at : at + 4 * _AT_ONCE], wording.stars, "review"))
@@ -100,13 +94,18 @@ class GenerativeRecommender(GenerativeParts):
         return ExpectedRatings(mean, np.maximum(np.sqrt(variance), 1e-3), liked)
 
     def write(self, family: Family, form: Form, fields: Sequence[dict[str, str]]) -> list[str]:
-        """Generate answers to the held-out prompt of a form, filled with these fields."""
-        text = form_of(family, form).held_out
+        """Generate answers to the prompt of a form, filled with these fields."""
+        text = self._text(family, form)
         prompts = [text.format(noun=self.facts.noun, **one) for one in fields]
         found: list[str] = []
         for at in range(0, len(prompts), 4 * _AT_ONCE):
             found += self.model.write(prompts[at : at + 4 * _AT_ONCE], family)
         return found
+
+    def _text(self, family: Family, form: Form) -> str:
+        """Return the prompt of a form that the settings ask for, with its fields to fill."""
+        forms = form_of(family, form)
+        return forms.held_out if self.asked.prompt == "held-out" else forms.trained[0]
 
     @property
     def _family(self) -> Family:

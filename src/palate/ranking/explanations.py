@@ -121,8 +121,9 @@ def history_vectors(model: Pepler, histories: KnownHistories, cases: RatedTexts)
 def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> list[PeplerScores]:
     """Score references without a language model on the test interactions.
 
-    Ratings: the item's mean with the user's offset, and biased matrix factorisation with users folded in from their
-    histories. Texts: the most common training text, and a random training text of the same item.
+    Ratings: the mean of all training ratings, the item's mean with the user's offset, and biased matrix factorisation
+    with users folded in from their histories. Texts: the most common training text, and a random training text of the
+    same item.
     """
     cases, found = split.test, []
     view = training_view(dataset, split.known)
@@ -130,13 +131,11 @@ def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> 
         "item mean + user's offset": ItemMean(ItemMeanSettings()),
         "biased MF": BiasedMf(BiasedMfSettings()),
     }
-    for name, predictor in predictors.items():
-        ratings = _predicted(predictor, view, dataset, cases)
-        found.append(
-            PeplerScores(
-                name=name, texts=None, ratings=score_errors(ratings, cases.rating, dataset.info.rating_values)
-            )
-        )
+    predictions = {"mean of the training ratings": np.full(len(cases), split.training.rating.mean())}
+    predictions |= {name: _predicted(one, view, dataset, cases) for name, one in predictors.items()}
+    for name, ratings in predictions.items():
+        errors = score_errors(ratings, cases.rating, dataset.info.rating_values)
+        found.append(PeplerScores(name=name, texts=None, ratings=errors))
     texts = split.training.texts
     if texts is None or cases.texts is None:
         return found

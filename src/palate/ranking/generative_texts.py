@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,13 @@ RATED, EXPLAINED, EXPLAINED_STARS, REVIEWED = (
     "explanation of the true stars",
     "stars of the review",
 )
+PROMPT_WORDINGS = ("held-out", "trained")
+"""The wordings of a prompt: the one that is excluded from training, and the first trained one."""
+
+
+def worded(name: str, wording: str) -> str:
+    """Name a row of scores by its task and the wording of its prompts, which is only said of trained ones."""
+    return name if wording == "held-out" else f"{name}, {wording} wording"
 
 
 def held_out_of(dataset: Dataset, recipe: Recipe) -> RatedTextSplit:
@@ -53,7 +60,8 @@ def score_generative_texts(
     """Score a run's trained tasks, of rating, explanation and review, on each user's last interaction.
 
     Explanations are generated from user and item alone, as PEPLER's are, and, in a separate row, also from the true
-    rating, as P5's published ones are.
+    rating, as P5's published ones are. Each task is scored in the wording that is excluded from training, and in a
+    trained one: a T5 from random weights may not know the words of the former.
 
     Args:
         recommender: Trained model.
@@ -62,7 +70,7 @@ def score_generative_texts(
         seed: Seed of bootstrap intervals and random references.
 
     Returns:
-        A row of scores per task, then those of the references; and the answers.
+        A row of scores per task and wording, then those of the references; and the answers.
 
     Raises:
         RecipeError: The run was trained with another protocol, or on none of the three tasks.
@@ -71,8 +79,8 @@ def score_generative_texts(
     split = held_out_of(dataset, recipe)
     cases, values = split.test, dataset.info.rating_values
     families = recommender.model.settings.families
-    asked = _Asked(recommender, dataset, cases)
-    scores, answers = [], [asked.case(row) for row in range(len(cases))]
+    scores: list[PeplerScores] = []
+    answers = [_case(dataset, cases, row) for row in range(len(cases))]
 
     def rated(name: str, ratings: Doubles) -> None:
         errors = score_errors(ratings, cases.rating, values, seed)
@@ -86,13 +94,24 @@ def score_generative_texts(
         for answer, text in zip(answers, texts, strict=True):
             answer[name] = text
 
-    if "rating" in families:
-        rated(RATED, asked.ratings())
-    if "explanation" in families:
-        written(EXPLAINED, asked.explanations(with_stars=False))
-        written(EXPLAINED_STARS, asked.explanations(with_stars=True))
-    if "review" in families:
-        rated(REVIEWED, asked.ratings_of_reviews())
+    by_wording = {
+        wording: _Asked(
+            replace(recommender, asked=recommender.asked.model_copy(update={"prompt": wording})),
+            dataset,
+            cases,
+        )
+        for wording in PROMPT_WORDINGS
+    }
+    for wording, asked in by_wording.items():
+        if "rating" in families:
+            rated(worded(RATED, wording), asked.ratings())
+    for wording, asked in by_wording.items():
+        if "explanation" in families:
+            written(worded(EXPLAINED, wording), asked.explanations(with_stars=False))
+            written(worded(EXPLAINED_STARS, wording), asked.explanations(with_stars=True))
+    for wording, asked in by_wording.items():
+        if "review" in families:
+            rated(worded(REVIEWED, wording), asked.ratings_of_reviews())
     if not scores:
         raise RecipeError(
             f"the run was trained on {', '.join(families)}, but held-out interactions are scored on rating, "
@@ -106,6 +125,16 @@ def score_generative_texts(
     return HeldOutScores(dataset.info.name, scores, answers)
 
 
+def _case(dataset: Dataset, cases: RatedTexts, row: int) -> dict[str, Any]:
+    """Return an interaction's user, item, rating and text."""
+    found: dict[str, Any] = {
+        "user_id": dataset.user_ids[cases.user[row]],
+        "item_id": dataset.item_ids[cases.item[row]],
+        "stars": float(cases.rating[row]),
+    }
+    return found if cases.texts is None else found | {"review": cases.texts[row]}
+
+
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """Predictions for N held-out interactions."""
@@ -113,15 +142,6 @@ class _Asked:
     recommender: GenerativeRecommender
     dataset: Dataset
     cases: RatedTexts
-
-    def case(self, row: int) -> dict[str, Any]:
-        """Return an interaction's user, item, rating and text."""
-        found: dict[str, Any] = {
-            "user_id": self.dataset.user_ids[self.cases.user[row]],
-            "item_id": self.dataset.item_ids[self.cases.item[row]],
-            "stars": float(self.cases.rating[row]),
-        }
-        return found if self.cases.texts is None else found | {"review": self.cases.texts[row]}
 
     def ratings(self) -> Doubles:
         """Predict the ratings [N]; windows are ignored, because all users have trained ids."""

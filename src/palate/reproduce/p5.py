@@ -27,9 +27,11 @@ from palate.ranking.explanation_tables import pepler_sheet
 from palate.ranking.generative_texts import (
     EXPLAINED,
     EXPLAINED_STARS,
+    PROMPT_WORDINGS,
     RATED,
     REVIEWED,
     score_generative_texts,
+    worded,
 )
 from palate.ranking.ratings.compare import RatingTable, score_ratings
 from palate.ranking.results import RankerScores, RankingTable
@@ -266,8 +268,9 @@ def _ranked(
         if asked.candidates is not None:
             questions["direct prompts that offer the items"] = {"family": "direct", "form": "pick"}
     entries: list[str | Path | tuple[str, Ranker]] = [
-        (name, TrainedGenerative(replace(model, asked=GenerativeQuestion.model_validate(given))))
+        (worded(name, wording), _asked_in(model, wording, **given))
         for name, given in questions.items()
+        for wording in PROMPT_WORDINGS
     ]
     entries += [f"{KNN}:shrinkage=5,decay={0.5 if asked.ordered else 1}", POPULARITY]
     entries += ["largest-id", "largest-id:ids=training"] if asked.numbered else []
@@ -277,11 +280,27 @@ def _ranked(
 
 
 def _rated(model: GenerativeRecommender, dataset: Dataset) -> RatingTable:
-    entries: list[Any] = [("rating prompts", TrainedGenerative(model)), "item-mean", MF]
-    return score_ratings(entries, dataset, visible=[VISIBLE], trials=1, versus=MF, report=log)
+    entries: list[Any] = [
+        (worded(_RATING, wording), _asked_in(model, wording)) for wording in PROMPT_WORDINGS
+    ]
+    return score_ratings(
+        [*entries, "item-mean", MF], dataset, visible=[VISIBLE], trials=1, versus=MF, report=log
+    )
 
 
-_OWN = (RATED, EXPLAINED, EXPLAINED_STARS, REVIEWED)
+def _asked_in(model: GenerativeRecommender, wording: str, **given: Any) -> TrainedGenerative:
+    """Return a ranker that asks in a wording."""
+    return TrainedGenerative(
+        replace(model, asked=GenerativeQuestion.model_validate({"prompt": wording, **given}))
+    )
+
+
+_RATING = "rating prompts"
+_OWN = [
+    worded(name, wording)
+    for name in (RATED, EXPLAINED, EXPLAINED_STARS, REVIEWED)
+    for wording in PROMPT_WORDINGS
+]
 
 
 def _title(one: P5CellResult, several: bool) -> str:
@@ -292,7 +311,7 @@ def _title(one: P5CellResult, several: bool) -> str:
 def _ranking_sheet(data: str, ranked: Sequence[tuple[str, RankingTable]], asked: _Asked | None) -> Sheet:
     rows, questions = [], 0
     for title, table in ranked:
-        own = [one for one in table.rankers if one.name.endswith(("prompts", "that offer the items"))]
+        own = [one for one in table.rankers if " prompts" in one.name]
         rows += [_ranking_row(f"{title}: {one.name}", one) for one in own]
         questions = len(own)
     first = ranked[0][1]
@@ -305,8 +324,8 @@ def _ranking_sheet(data: str, ranked: Sequence[tuple[str, RankingTable]], asked:
     drawn = "".join(f"{one[0].upper()}{one[1:]}. " for one in first.warnings if "drawn by" in one)
     among = "all items" if first.candidates == "all" else "the candidates of the file"
     note = (
-        "95% bootstrap intervals of NDCG@10 over users; differences of NDCG@10 are paired by user. Prompts are those "
-        "that no training has shown."
+        "95% bootstrap intervals of NDCG@10 over users; differences of NDCG@10 are paired by user. Prompts are worded "
+        "as in no training, or as in training where the row says so."
     )
     title = f"{data}: {first.users:,} users' last items among {among}"
     return Sheet(title, _HEAD, rows, _noted(asked, drawn + note))
@@ -327,7 +346,7 @@ def _rating_sheet(data: str, rated: Sequence[tuple[str, RatingTable]], asked: _A
     for title, table in rated:
         [part] = table.parts
         for one in table.predictors:
-            own = one.name == "rating prompts"
+            own = one.name.startswith(_RATING)
             if not own and title != rated[0][0]:
                 continue
             scores, differences = one.metrics[part.shown], one.differences.get(part.shown, {})
