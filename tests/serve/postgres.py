@@ -22,7 +22,9 @@ class Postgres:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._run("initdb", "-U", "palate", "-A", "trust", "--no-sync", "-D", self.folder / "data")
+        self._run(
+            "initdb", "-U", "palate", "-A", "trust", "-E", "UTF8", "--no-sync", "-D", self.folder / "data"
+        )
 
     def start(self) -> None:
         options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync=off"
@@ -32,8 +34,8 @@ class Postgres:
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", self.folder / "data")
 
-    def new_database(self, name: str) -> str:
-        self._run("createdb", *self._address, name)
+    def new_database(self, name: str, encoding: str = "UTF8") -> str:
+        self._run("createdb", *self._address, "-E", encoding, "-l", "C", "-T", "template0", name)
         return f"postgresql://palate@127.0.0.1:{self.port}/{name}"
 
     @contextmanager

@@ -374,6 +374,13 @@ def test_a_store_that_others_hold_is_busy_and_then_free(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_is_refused(postgres, encoding):
+    with pytest.raises(DataError, match=f"encoding is {encoding}.*expected UTF8.*createdb -E UTF8"):
+        UserStore(postgres.new_database(encoding.lower(), encoding))
+
+
+@pytest.mark.slow
 def test_a_database_goes_away_and_comes_back(postgres):
     store = UserStore(postgres.new_database("away"))
     store.append({"ann": SOME})

@@ -236,16 +236,27 @@ class _Fit:
     def run(self, iterations: int) -> _Fit:
         for _ in range(iterations):
             self.user, second = self._users()
-            self._items(self.user, second)
-            self._noise(self.user, second)
+            raters = self._summed(self.data.raters, second)
+            self._items(self.user, raters)
+            self._noise(self.user, raters)
         return self
+
+    @staticmethod
+    def _summed(matrix: sparse.csr_matrix, symmetric: Doubles) -> Doubles:
+        """Sum symmetric matrices [N, W, W] over the columns of a 0/1 matrix [M, N], by their upper triangles."""
+        width = symmetric.shape[1]
+        row, column = np.triu_indices(width)
+        upper = matrix @ symmetric[:, row, column]
+        summed = np.empty((matrix.shape[0], width, width))
+        summed[:, row, column] = summed[:, column, row] = upper
+        return summed
 
     def _users(self) -> tuple[Doubles, Doubles]:
         """Update the users: means with a constant appended [U, W], and second moments [U, W, W]."""
         k, users = self.rank, self.data.told.shape[0]
         factors = self.item[:, :k]
         outer = factors[:, :, None] * factors[:, None, :] + self.covariance[:, :k, :k]
-        precision = (self.data.rated @ outer.reshape(len(outer), k * k)).reshape(users, k, k) / self.noise
+        precision = self._summed(self.data.rated, outer) / self.noise
         shift = factors * self.item[:, k, None] + self.covariance[:, :k, k]
         covariance = np.linalg.inv(precision + np.eye(k))
         told = (self.data.told @ factors - self.data.rated @ shift) / self.noise
@@ -254,11 +265,9 @@ class _Fit:
         second[:, :k, :k] += covariance
         return _standardised(user, second)
 
-    def _items(self, user: Doubles, second: Doubles) -> None:
-        """Update the items and their prior."""
-        items, width = self.item.shape
-        moments = (self.data.raters @ second.reshape(len(user), width * width)).reshape(items, width, width)
-        self.covariance = np.linalg.inv(moments / self.noise + np.diag(1 / self.prior_variance))
+    def _items(self, user: Doubles, raters: Doubles) -> None:
+        """Update the items and their prior; ``raters`` are the second moments summed over each item's users."""
+        self.covariance = np.linalg.inv(raters / self.noise + np.diag(1 / self.prior_variance))
         expected = self.prior.features @ self.weights
         told = self.data.told_by_item @ user / self.noise + expected / self.prior_variance
         self.item = np.einsum("iab,ib->ia", self.covariance, told)
@@ -266,14 +275,13 @@ class _Fit:
         expected = self.prior.features @ self.weights
         self.prior_variance = mean_square_distance(self.item, self.own_variance, expected, self.prior.weight)
 
-    def _noise(self, user: Doubles, second: Doubles) -> None:
+    def _noise(self, user: Doubles, raters: Doubles) -> None:
         """Set the noise to the expected squared residual of a rating."""
-        data, (items, width) = self.data, self.item.shape
+        data = self.data
         moments = self.item[:, :, None] * self.item[:, None, :] + self.covariance
-        per_user = (data.rated @ moments.reshape(items, width * width)).reshape(second.shape)
         squares = float(data.told.data @ data.told.data)
         cross = float(np.einsum("uw,uw->", data.told @ self.item, user))
-        explained = float(np.einsum("uab,uab->", per_user, second))
+        explained = float(np.einsum("iab,iab->", moments, raters))
         self.noise = max((squares - 2 * cross + explained) / max(data.told.nnz, 1), LEAST)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +64,13 @@ def load_users(
     _check_store(dataset, store)
     users = new = known = 0
     total = len(dataset.interactions)
-    for part in _parts(dataset):
-        taken = store.append({history.user_id: _events(history) for history in part})
-        users += len(taken)
-        new += sum(one.new for one in taken.values())
-        known += sum(one.known for one in taken.values())
-        progress(new + known, total)
+    with _garbage_collector_paused():
+        for part in _parts(dataset):
+            taken = store.append({history.user_id: _events(history) for history in part})
+            users += len(taken)
+            new += sum(one.new for one in taken.values())
+            known += sum(one.known for one in taken.values())
+            progress(new + known, total)
     return Loaded(users, new, known)
 
 
@@ -135,6 +138,18 @@ def _check_store(dataset: Dataset, store: UserStore) -> None:
         )
 
 
+@contextmanager
+def _garbage_collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector, which would search the events of each transaction for cycles in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _parts(dataset: Dataset) -> Iterator[list[History]]:
     """Yield the histories in batches of about :data:`AT_ONCE` events."""
     part: list[str] = []
@@ -157,6 +172,7 @@ def _events(history: History) -> Sequence[Event]:
     columns = (history.item_ids, history.ratings, history.timestamps)
     for content, text in zip(zip(*columns, strict=True), texts, strict=True):
         alike[content] += 1
-        written = "\0".join(map(str, (*content, alike[content]))).encode()
+        item_id, rating, timestamp = content
+        written = f"{item_id}\0{rating}\0{timestamp}\0{alike[content]}".encode()
         made.append(Event(*content, hashlib.blake2b(written, digest_size=16).hexdigest(), text or None))
     return made

@@ -41,8 +41,8 @@ class Database:
         store: Path of an SQLite file, or a database URL.
 
     Raises:
-        DataError: The URL names another kind of database; or the database holds other tables, or was written by a
-            newer palate.
+        DataError: The URL names another kind of database; or the database has another encoding than UTF-8, holds other
+            tables, or was written by a newer palate.
     """
 
     def __init__(self, store: Path | str) -> None:
@@ -187,6 +187,7 @@ class Database:
         with self.writing() as connection:
             if not self.sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+                self._check_encoding(connection)
             found = MigrationContext.configure(connection).get_current_revision()
             if found is None and (tables := inspect(connection).get_table_names()):
                 raise DataError(
@@ -204,6 +205,15 @@ class Database:
                     "use the version that wrote it, or a newer one",
                     self.name,
                 ) from error
+
+    def _check_encoding(self, connection: Connection) -> None:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise DataError(
+                f"the database's encoding is {encoding}, in which not every id and text can be stored, expected UTF8; "
+                "create another one with  createdb -E UTF8 -T template0 NAME",
+                self.name,
+            )
 
     @contextmanager
     def _converting_errors(self) -> Iterator[None]:
@@ -293,7 +303,7 @@ def _engine(url: URL) -> Engine:
             pool_size=8,
             max_overflow=32,
             pool_timeout=PATIENCE,
-            connect_args={"connect_timeout": PATIENCE},
+            connect_args={"connect_timeout": PATIENCE, "client_encoding": "utf8"},
         )
     engine = create_engine(
         url,
