@@ -1,6 +1,7 @@
 """Measures events per second that a server commits: single ones, an event with an answer, and many per request.
 
-    python benchmarks/writing.py [--clients 64] [--seconds 10] [--store postgresql://…] [--source OTHER/src …]
+    python benchmarks/writing.py [--clients 64] [--seconds 10] [--run RUN [--data DATA]] [--store postgresql://…]
+        [--source OTHER/src …]
 
 Each event is on disk when it is acknowledged. Servers of several source trees are measured in turn, three times each,
 so that other load on the machine affects them equally. Clients are sockets of one lean process, because palate.Client
@@ -18,7 +19,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,8 @@ import numpy as np
 import torch
 
 import palate
-from answers import ITEMS, made_up_model
+from answers import made_up_model
+from palate.model.model import load_model
 from serving_parts.load import server, summary
 from serving_parts.raw import drive_apart
 
@@ -38,24 +40,24 @@ TURNS = 4_000
 Turn = list[tuple[str, str]]
 
 
-def event(number: int) -> Turn:
+def event(number: int, item_ids: Sequence[str]) -> Turn:
     """An event of a user."""
-    body = json.dumps({"item_id": str(number % ITEMS), "rating": 4})
+    body = json.dumps({"item_id": item_ids[number % len(item_ids)], "rating": 4})
     return [(f"/users/w{number % USERS}/events", body)]
 
 
-def event_and_answer(number: int) -> Turn:
+def event_and_answer(number: int, item_ids: Sequence[str]) -> Turn:
     """An event of a user, and a question about the same user."""
     question = json.dumps({"questions": [{"user_id": f"w{number % USERS}"}]})
-    return [*event(number), ("/answers", question)]
+    return [*event(number, item_ids), ("/answers", question)]
 
 
-def nothing(_number: int) -> Turn:
+def nothing(_number: int, _item_ids: Sequence[str]) -> Turn:
     """A request to a route that does nothing: the cost of HTTP and the framework alone."""
     return [("/health", "")]
 
 
-def bulk(url: str, seconds: float, first: int) -> dict[str, float]:
+def bulk(url: str, seconds: float, first: int, item_ids: Sequence[str]) -> dict[str, float]:
     """Send many events per request, one request after the other."""
     connection, times, failed = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60), [], 0
     started = time.monotonic()
@@ -63,7 +65,8 @@ def bulk(url: str, seconds: float, first: int) -> dict[str, float]:
         if (began := time.monotonic()) - started > seconds:
             break
         rows = (
-            {"user_id": f"b{number}-{at % 50}", "item_id": str(at % ITEMS), "rating": 4} for at in range(BULK)
+            {"user_id": f"b{number}-{at % 50}", "item_id": item_ids[at % len(item_ids)], "rating": 4}
+            for at in range(BULK)
         )
         lines = "\n".join(map(json.dumps, rows))
         connection.request("POST", "/events", lines, {"Content-Type": "application/x-ndjson"})
@@ -99,8 +102,21 @@ def servers(run: Path, folder: Path, arguments: argparse.Namespace) -> Iterator[
         for number, source in enumerate(arguments.source):
             store = folder / f"users-{number}.sqlite"
             named = arguments.store and f"{arguments.store}{number}"
-            found[str(source)] = stack.enter_context(server(run, store, arguments.workers, source, named))
+            data = () if arguments.data is None else ("--data", str(arguments.data))
+            started = server(run, store, arguments.workers, source, named, data)
+            found[str(source)] = stack.enter_context(started)
         yield found
+
+
+def served_model(folder: Path, arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+    """Return the run to serve, or a made-up model, and the ids of its items."""
+    if arguments.run is not None:
+        return arguments.run, list(load_model(arguments.run, data=arguments.data).table.item_ids)
+    torch.manual_seed(0)
+    model = made_up_model("demo", np.random.default_rng(0))
+    model.settings = model.settings.model_copy(update={"max_new_tokens": TOKENS})
+    model.save_pretrained(folder / "model")
+    return folder / "model", list(model.table.item_ids)
 
 
 def main() -> None:
@@ -122,9 +138,10 @@ def main() -> None:
         default=[Path(palate.__file__).parents[1]],
         help="source trees to compare",
     )
+    parser.add_argument("--run", type=Path, help="trained run, or packaged, instead of random weights")
+    parser.add_argument("--data", type=Path, help="dataset of the packaged model")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    kinds: dict[str, tuple[Callable[[int], Turn] | None, int]] = {
+    kinds: dict[str, tuple[Callable[[int, Sequence[str]], Turn] | None, int]] = {
         f"{arguments.clients} clients, a route that does nothing": (nothing, 1),
         f"{arguments.clients} clients, an event": (event, 1),
         f"{arguments.clients} clients, an event and its answer": (event_and_answer, 1),
@@ -132,19 +149,17 @@ def main() -> None:
     }
     with TemporaryDirectory() as name:
         folder = Path(name)
-        model = made_up_model("demo", np.random.default_rng(0))
-        model.settings = model.settings.model_copy(update={"max_new_tokens": TOKENS})
-        model.save_pretrained(folder / "model")
-        with servers(folder / "model", folder, arguments) as found:
+        run, item_ids = served_model(folder, arguments)
+        with servers(run, folder, arguments) as found:
             print(f"{'':<40} {'a second':>9} {'p50':>8} {'p99':>8} {'server ms':>10} {'failed':>7}")
             for kind, (turn, events) in kinds.items():
                 measured: dict[str, list[list[float]]] = {source: [] for source in found}
                 for round_, (source, (url, pid)) in itertools.product(range(ROUNDS), found.items()):
                     before = processor_seconds(pid)
                     if turn is None:
-                        told = bulk(url, arguments.seconds, 10**6 * round_)
+                        told = bulk(url, arguments.seconds, 10**6 * round_, item_ids)
                     else:
-                        turns = [turn(number) for number in range(TURNS)]
+                        turns = [turn(number, item_ids) for number in range(TURNS)]
                         told = drive_apart(url, arguments.clients, arguments.seconds, turns, folder)
                     spent = 1000 * (processor_seconds(pid) - before) / told["all"] / events
                     rate = events * told["requests_a_second"]

@@ -1,5 +1,6 @@
 """Serving through an engine: the model's own answers, constrained and streamed; engine errors."""
 
+import asyncio
 import json
 import socket
 from contextlib import ExitStack
@@ -230,7 +231,7 @@ def test_no_more_than_so_many_are_under_way_and_the_rest_are_refused(serve, plai
     assert engine.most_at_once == 2
     service = server.app.app.state.service
     engine.wait.clear()
-    held = [service.prepare([_question()])[0].question for _ in range(7)]
+    held = [asyncio.run(service.prepare([_question()]))[0].question for _ in range(7)]
     service.batcher.ask(held[:2])
     while service.batcher.waiting:
         pass

@@ -18,7 +18,7 @@ def test_other_models_encodings_go_in_parts_and_out_of_the_file(tmp_path, monkey
     for name in names:
         found = store.encoded(name, "old")
         for model in ("old", "older", "new"):
-            store.keep(found.key, model, Encoded(1, f"the prompt of {model}.".encode()))
+            store.keep(found.key, model, Encoded(1, f"the prompt of {model}.".encode())).result()
     assert store.trim({"new"}) == 10
     assert all(store.encoded(name, "new").kept == Encoded(1, b"the prompt of new.") for name in names)
     assert all(store.encoded(name, "old").kept is None for name in names)

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palate.errors import ConflictError, DataError, StoreError, StoreFullError
+from palate.serve.groups import GroupWorker
 from palate.serve.store.appending import Addition
 from palate.serve.store.changes import Appended, Event, ItemsRemovedError
 from palate.serve.store.store import UserStore
-from palate.serve.store.writer import GroupWriter
 
 LATER = 2**40
 
@@ -92,7 +92,7 @@ def test_what_waits_during_a_commit_is_the_next_group():
         go.wait()
         return [{} for _ in some]
 
-    writer = GroupWriter(commit, lambda addition: len(addition.sent), 100, "writer")
+    writer = GroupWorker(commit, lambda addition: len(addition.sent), 100, "writer")
     answers = [writer.submit(Addition({"ann": [Event("a", 1.0)]}))]
     while not groups:
         time.sleep(0.001)
@@ -120,7 +120,7 @@ def test_an_error_of_a_transaction_is_that_of_whom_it_concerns(error, alone):
             raise error
         return [{} for _ in some]
 
-    writer = GroupWriter(commit, lambda addition: len(addition.sent), 100, "writer")
+    writer = GroupWorker(commit, lambda addition: len(addition.sent), 100, "writer")
     with writer._changed:  # so that the three are a group
         answers = [writer.submit(one) for one in (good, bad, good)]
     writer.stop()

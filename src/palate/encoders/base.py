@@ -79,6 +79,8 @@ class UserPrompt:
 
     def split(self) -> list[Tensor]:
         """Return each user's vectors without padding: B tensors [M, E] whose M differs."""
+        if bool(self.mask.all()):
+            return list(self.embeddings)
         return [vectors[mask] for vectors, mask in zip(self.embeddings, self.mask, strict=True)]
 
     def each(self) -> list[UserPrompt]:
@@ -190,11 +192,11 @@ class KeepsState(Protocol):
     def user_prompt(self, state: Any) -> UserPrompt:
         """Compute the user prompts of B users."""
 
-    def pack(self, state: Any, table: Any) -> bytes:
-        """Serialise a state; ``table`` is the item table that its events refer to."""
+    def pack(self, state: Any, table: Any) -> list[bytes]:
+        """Serialise the states of B users, each by itself; ``table`` is the item table that their events refer to."""
 
-    def unpack(self, data: bytes, table: Any, path: Path | None = None) -> Any:
-        """Deserialise the result of :meth:`pack`; ``table`` may have additional items.
+    def unpack(self, data: Sequence[bytes], table: Any, path: Path | None = None) -> Any:
+        """Deserialise the result of :meth:`pack`, for one or more users; ``table`` may have additional items.
 
         Raises:
             DataError: The bytes are damaged, or belong to other weights or items; rebuild the state from the stored

@@ -212,16 +212,19 @@ class UniversalEncoder(nn.Module):
         """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""
         return self._written(state)
 
-    def pack(self, state: HistoryParts, table: CategoryTable) -> bytes:
-        """Serialise a state, with the ids of the table's categories and the digest of its items."""
-        return state.to_bytes(table, "" if self.latent is None else self.latent.reader.identity())
+    def pack(self, state: HistoryParts, table: CategoryTable) -> list[bytes]:
+        """Serialise states, with the ids of the table's categories and the digest of its items."""
+        reader = "" if self.latent is None else self.latent.reader.identity()
+        return [one.to_bytes(table, reader) for one in state.each()]
 
-    def unpack(self, data: bytes, table: CategoryTable, path: Path | None = None) -> HistoryParts:
-        """Deserialise a state; raises :class:`DataError` if it is damaged, of other items, or of other weights."""
+    def unpack(self, data: Sequence[bytes], table: CategoryTable, path: Path | None = None) -> HistoryParts:
+        """Deserialise states; raises :class:`DataError` if one is damaged, of other items, or of other weights."""
         latent = None
         if self.latent is not None:
             latent = LatentReader(self.latent.reader.identity(), self.latent.init_state(0))
-        return HistoryParts.from_bytes(data, table, self._device, path, latent)
+        return HistoryParts.joined(
+            [HistoryParts.from_bytes(one, table, self._device, path, latent) for one in data]
+        )
 
     def _written(self, parts: HistoryParts, complete: Tensor | None = None) -> UserPrompt:
         """Select the categories of B users, and compute their user prompts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ class CategoryCounts:
     @property
     def _columns(self) -> list[Tensor]:
         return [getattr(self, column.name) for column in fields(self)]
+
+    @classmethod
+    def joined(cls, counts: Sequence[CategoryCounts]) -> CategoryCounts:
+        """Join counts of the same categories into one batch."""
+        return cls(*map(torch.cat, zip(*(one._columns for one in counts), strict=True)))
 
     @classmethod
     def empty(cls, users: int, categories: int, device: torch.device | str = "cpu") -> CategoryCounts:

@@ -7,7 +7,7 @@ Each part has its own version and is serialised under its name. The latent sums 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
+from torch.nn import functional
 
 from palate.encoders.counts import CategoryCounts
 from palate.encoders.state import UserState
@@ -63,6 +64,32 @@ class RecentEvents:
 
     def __getitem__(self, rows: slice | Tensor) -> RecentEvents:
         return RecentEvents(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[RecentEvents]) -> RecentEvents:
+        """Join the events of several batches of users into one."""
+        width = max(one.item.shape[1] for one in parts)
+        item, rating, time, event = (
+            torch.cat([functional.pad(one, (0, width - one.shape[1])) for one in columns])
+            for columns in zip(*(one._columns for one in parts), strict=True)
+        )
+        number, since = torch.cat([one.number for one in parts]), torch.cat([one.since for one in parts])
+        return cls(item, rating, time, event, number, since)
+
+    def each(self) -> list[RecentEvents]:
+        """Return the events of each user without padding, as batches of one."""
+        each = ((slice(row, row + 1), number) for row, number in enumerate(self.number.tolist()))
+        return [
+            RecentEvents(
+                self.item[row, :number],
+                self.rating[row, :number],
+                self.time[row, :number],
+                self.event[row, :number],
+                self.number[row],
+                self.since[row],
+            )
+            for row, number in each
+        ]
 
     @classmethod
     def empty(cls, users: int, device: torch.device | str = "cpu") -> RecentEvents:
@@ -117,6 +144,20 @@ class HistoryParts:
     def __getitem__(self, rows: slice | Tensor) -> HistoryParts:
         latent = None if self.latent is None else self.latent[rows]
         return HistoryParts(self.counts[rows], self.recent[rows], latent)
+
+    @classmethod
+    def joined(cls, states: Sequence[HistoryParts]) -> HistoryParts:
+        """Join states into one batch."""
+        latent = [one.latent for one in states if one.latent is not None]
+        return cls(
+            CategoryCounts.joined([one.counts for one in states]),
+            RecentEvents.joined([one.recent for one in states]),
+            UserState.joined(latent) if latent else None,
+        )
+
+    def each(self) -> list[HistoryParts]:
+        """Return the state of each user, as batches of one."""
+        return [replace(self[row : row + 1], recent=recent) for row, recent in enumerate(self.recent.each())]
 
     @property
     def sums(self) -> UserState:

@@ -8,6 +8,7 @@ sum is kept as two float32 numbers (Knuth's two-sum), so that the result does no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -51,6 +52,16 @@ class UserState:
     def __getitem__(self, users: slice | Tensor) -> UserState:
         """Select users; the result is a batch."""
         return UserState(*(getattr(self, column.name)[users] for column in fields(self)))
+
+    @classmethod
+    def joined(cls, states: Sequence[UserState]) -> UserState:
+        """Join states into one batch."""
+        columns = (torch.cat([getattr(one, column.name) for one in states]) for column in fields(cls))
+        return cls(*columns)
+
+    def each(self) -> list[UserState]:
+        """Return the state of each user, as batches of one."""
+        return [self[row : row + 1] for row in range(len(self))]
 
     @classmethod
     def empty(cls, users: int, queries: int, values: int, device: torch.device | str = "cpu") -> UserState:

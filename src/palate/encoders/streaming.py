@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -293,13 +293,15 @@ class StreamingEncoder(LatentQueries):
         """Read a file of :meth:`save_state`; raises :class:`DataError` if it is damaged or of another encoder."""
         return UserState.load(path, self.reader.identity(), self.init_state(0))
 
-    def pack(self, state: UserState, table: object) -> bytes:
-        """Serialise a state, which depends on these weights but not on the item table."""
-        return state.to_bytes(self.reader.identity())
+    def pack(self, state: UserState, table: object) -> list[bytes]:
+        """Serialise states, which depend on these weights but not on the item table."""
+        reader = self.reader.identity()
+        return [one.to_bytes(reader) for one in state.each()]
 
-    def unpack(self, data: bytes, table: object, path: Path | None = None) -> UserState:
-        """Deserialise a state; raises :class:`DataError` if it is damaged or of another encoder."""
-        return UserState.from_bytes(data, self.reader.identity(), self.init_state(0), path)
+    def unpack(self, data: Sequence[bytes], table: object, path: Path | None = None) -> UserState:
+        """Deserialise states; raises :class:`DataError` if one is damaged or of another encoder."""
+        reader, like = self.reader.identity(), self.init_state(0)
+        return UserState.joined([UserState.from_bytes(one, reader, like, path) for one in data])
 
     def user_prompt(self, state: UserState) -> UserPrompt:
         """Compute the user prompts [B, M, E] of B users with the category logits [B, L, 2]."""

@@ -1,7 +1,8 @@
-"""Incremental state of one user's history, for user encoders that support it."""
+"""Incremental states of histories, of one user or of several together, for user encoders that support it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class HistoryState:
 
     def to_bytes(self) -> bytes:
         """Serialise to safetensors, for :meth:`PersonalizedModel.load_state`."""
-        return self._encoder.pack(self._state, self._model.table)
+        return self._encoder.pack(self._state, self._model.table)[0]
 
     def save(self, path: Path | str) -> None:
         """Write :meth:`to_bytes` to a file atomically."""
@@ -96,4 +97,58 @@ class HistoryState:
             if isinstance(source, bytes)
             else read_bytes(source, "not a user state (no such file); rebuild it from the stored events")
         )
-        return cls(model, model.keeper.unpack(data, model.table, path))
+        return cls(model, model.keeper.unpack([data], model.table, path))
+
+
+class HistoryStates:
+    """Incremental states of the histories of B users, which are read and written in the same passes.
+
+    Each equals that of a :class:`HistoryState`, to rounding.
+    """
+
+    def __init__(self, model: ReadingModel, state: KeptState) -> None:
+        self._model, self._encoder = model, model.keeper
+        self._state: Any = state
+
+    @classmethod
+    def empty(cls, model: ReadingModel, users: int) -> HistoryStates:
+        """Create the states of users without a history."""
+        return cls(model, model.keeper.init_state(users))
+
+    @classmethod
+    def load(cls, model: ReadingModel, sources: Sequence[bytes]) -> HistoryStates:
+        """Load each user's state from bytes; raises :class:`DataError` if one is not of this model."""
+        return cls(model, model.keeper.unpack(sources, model.table))
+
+    def add(self, events: Sequence[History]) -> None:
+        """Add events of each user, in any order; raises what :meth:`HistoryState.add` raises."""
+        self._state = self._model.read_into(self._state, events)
+
+    def remove(self, events: Sequence[History]) -> list[int]:
+        """Remove events of each user that were added before.
+
+        Returns:
+            The users whose states have become useless, as they have to be recomputed from the remaining events.
+
+        Raises:
+            MismatchError: More events are removed than were added.
+        """
+        lost: list[int] = []
+
+        def left(rows: Tensor) -> KeptState:
+            lost.extend(rows.tolist())
+            emptied: KeptState = self._encoder.init_state(len(rows))
+            return emptied
+
+        taken = self._model.read_into(self._encoder.init_state(len(events)), events)
+        self._state = self._encoder.subtract(self._state, taken, left)
+        return lost
+
+    @torch.no_grad()
+    def user_prompts(self) -> list[UserPrompt]:
+        """Compute the user prompt [1, M, E] of each user."""
+        return self._model.like_tokens(self._encoder.user_prompt(self._state)).each()
+
+    def to_bytes(self) -> list[bytes]:
+        """Serialise each user's state to safetensors."""
+        return self._encoder.pack(self._state, self._model.table)

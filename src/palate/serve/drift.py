@@ -85,7 +85,7 @@ async def _said(service: Service, user_id: str) -> str:
     if service.users.model is None:
         return await _patiently(lambda: _listed(service, user_id))
     question = [SentQuestion(user_id=user_id)]
-    prepared = await service.encoding(lambda: service.prepare(question), slow=False)
+    prepared = await service.prepare(question)
     (given,) = await _patiently(lambda: answer_all(service.batcher, prepared))
     return given.text
 

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -24,6 +26,7 @@ from palate.errors import (
     MismatchError,
     NotServedError,
     StoreError,
+    UnknownUserError,
     rating_off_scale,
     unknown_items,
 )
@@ -31,16 +34,18 @@ from palate.evaluation.attribution import in_passes
 from palate.export.noted import NOTED
 from palate.items.table import off_scale
 from palate.model.config import CARD, model_folder
+from palate.model.history_state import HistoryStates
 from palate.model.model import PersonalizedModel
 from palate.model.named import find_model
 from palate.model.tables import vectors_of
 from palate.schema import History, Item, QuestionKind
 from palate.serve.batcher import QueuedQuestion
 from palate.serve.encoding import ServingEncoder
+from palate.serve.groups import GroupWorker
 from palate.serve.schemas import GivenEvent, given_history
 from palate.serve.store.changes import Appended, Event, ItemsRemovedError
 from palate.serve.store.keeping import Encoded
-from palate.serve.store.store import Changes, ItemDeletion, StoredHistory, UserStore
+from palate.serve.store.store import Changes, Found, ItemDeletion, StoredHistory, UserStore, unknown_user
 from palate.serve.waiting import acquired, committing, committing_here
 from palate.system.files import sha256_of
 from palate.tasks.questions import Question
@@ -212,6 +217,40 @@ class ServedModel:
                 return None
         return self._encoded(changes.version, state.user_prompt(), state.to_bytes())
 
+    def encode_all(self, found: Sequence[StoredHistory]) -> list[Encoded]:
+        """Encode stored histories as :meth:`encode` does, those of similar lengths in the same passes."""
+        model = self.model
+        made: dict[int, Encoded] = {}
+        for rows in _of_like_length([one.history for one in found]):
+            some = [found[row] for row in rows]
+            histories = [one.history for one in some]
+            if model.keeps_state:
+                states = HistoryStates.empty(model, len(some))
+                states.add(histories)
+                encoded = self._encoded_all([one.version for one in some], states)
+            else:
+                prompts = model.encode(histories).each()
+                encoded = [self._encoded(one.version, user) for one, user in zip(some, prompts, strict=True)]
+            made |= zip(rows, encoded, strict=True)
+        return [made[row] for row in range(len(found))]
+
+    def advance_all(self, late: Sequence[tuple[Encoded, Changes]]) -> list[Encoded | None]:
+        """Update cached encodings as :meth:`advance` does, in the same passes."""
+        if not late:
+            return []
+        states = HistoryStates.load(self.model, [kept.state for kept, _ in late if kept.state is not None])
+        states.add([changes.added for _, changes in late])
+        lost: list[int] = []
+        if any(len(changes.removed) for _, changes in late):
+            try:
+                lost = states.remove([changes.removed for _, changes in late])
+            except MismatchError:  # of one of them
+                return [self.advance(*one) for one in late]
+        made: list[Encoded | None] = [*self._encoded_all([changes.version for _, changes in late], states)]
+        for row in lost:
+            made[row] = None
+        return made
+
     @staticmethod
     def prompt_from(kept: Encoded) -> UserPrompt:
         """Decode the cached user prompt [1, M, E], with the categories to name if the encoder decides on them."""
@@ -226,12 +265,23 @@ class ServedModel:
         named = (*item_ids, *(item.item_id for item in new_items))
         return model.with_table(model.table.part(named)).with_items(new_items, self._encoder)
 
+    def _encoded_all(self, versions: Sequence[int], states: HistoryStates) -> list[Encoded]:
+        each = zip(versions, states.user_prompts(), states.to_bytes(), strict=True)
+        return [self._encoded(*one) for one in each]
+
     def _encoded(self, version: int, user: UserPrompt, state: bytes | None = None) -> Encoded:
         made = {"model": self.identity, "version": str(version)}
         tensors = {"user_prompt": user.split()[0].cpu().contiguous()}
         if user.named is not None:
             tensors["named"] = user.named.cpu().contiguous()
         return Encoded(version, save(tensors, made), state)
+
+
+def _of_like_length(histories: Sequence[History]) -> Iterator[list[int]]:
+    """Yield indices of histories whose lengths differ by less than a factor of 2, which bounds padding."""
+    rows = sorted(range(len(histories)), key=lambda row: len(histories[row]))
+    for _, some in groupby(rows, key=lambda row: len(histories[row]).bit_length()):
+        yield list(some)
 
 
 def _encoder_of(model: PersonalizedModel) -> ServingEncoder:
@@ -264,6 +314,11 @@ def digest_of_files(folder: Path, kind: bytes) -> hashlib._Hash:
 
 FEW = 100
 """Maximum number of events that are validated on the event loop; more are validated in a thread."""
+
+GROUP = 32
+"""Maximum number of users whose encodings are brought up to date in the same passes."""
+LONG = 1_000
+"""Maximum length of a history that is encoded with others; a longer one takes a thread of its own."""
 
 PromptOrigin: TypeAlias = Literal["kept", "advanced", "anew"]
 """Origin of a user prompt: cached, updated from the cached state, or encoded from the whole history."""
@@ -354,6 +409,9 @@ class Users:
         self._items, self._refreshing = 0, threading.Lock()
         self._removals = 0
         self._at_removal: list[Callable[[], None]] = []
+        self._encoder: GroupWorker[str, tuple[Encoded, PromptOrigin] | None] = GroupWorker(
+            self._encoded_together, lambda _: 1, GROUP, "palate-users"
+        )
         self.refresh_items()
 
     @property
@@ -479,17 +537,34 @@ class Users:
         """
         return self.encoded_by(self.served, user_id)
 
-    def encoded_by(self, encoding: Encoding, user_id: str) -> tuple[Encoded, PromptOrigin]:
+    async def encoded_soon(self, user_id: str) -> tuple[Encoded, PromptOrigin]:
+        """Do what :meth:`encoded` does without holding a thread, in the same passes as for others who wait."""
+        found = await asyncio.wrap_future(self._encoder.submit(user_id))
+        return await run_in_threadpool(self.encoded, user_id) if found is None else found
+
+    def close(self) -> None:
+        """Encode the users who wait and stop."""
+        self._encoder.stop()
+
+    def encoded_by(
+        self, encoding: Encoding, user_id: str, wait: bool = False
+    ) -> tuple[Encoded, PromptOrigin]:
         """Return a model's encoding of a stored user from the cache, brought up to date with the history's version.
+
+        Args:
+            encoding: The model.
+            user_id: The user.
+            wait: Whether to return only when the cache has been written, instead of letting that follow.
 
         Raises:
             UnknownUserError: The user is not stored.
         """
-        key, version, kept, removals = self.store.encoded(user_id, encoding.identity)
+        read = self.store.encoded(user_id, encoding.identity)
+        key, version, kept, removals = read
         if removals != self._removals:
             self.refresh_items()
-            return self.encoded_by(encoding, user_id)
-        if kept is not None and kept.version == version:
+            return self.encoded_by(encoding, user_id, wait)
+        if kept is not None and kept.version >= version:
             return kept, "kept"
         source: PromptOrigin = "advanced"
         made = None
@@ -501,11 +576,43 @@ class Users:
         if made is None:
             found = self.store.history(user_id, encoding.reads)
             self.learn(found.history.item_ids)
-            key, made, source = found.key, encoding.encode(found), "anew"
-        if len(made.prompt) <= MOST_KEPT:
-            with suppress(StoreError):  # the cache is optional; the request can be answered without it
-                self.store.keep(key, encoding.identity, made, removals)
+            read, made, source = read._replace(key=found.key), encoding.encode(found), "anew"
+        written = self._keep(encoding, read, made)
+        if wait and written is not None:
+            with suppress(StoreError):
+                written.result()
         return made, source
+
+    def _encoded_together(
+        self, user_ids: Sequence[str]
+    ) -> list[tuple[Encoded, PromptOrigin] | UnknownUserError | None]:
+        """Return the language model's encodings of stored users; None for those that have to be encoded alone."""
+        served = self.served
+        read = self.store.to_encode(set(user_ids), served.identity, served.reads, LONG)
+        made: dict[str, tuple[Encoded, PromptOrigin] | None] = dict.fromkeys(read)
+        ready = {
+            name: one
+            for name, one in read.items()
+            if one.found.removals == self._removals and not self.catalogue.unknown(one.item_ids)
+        }
+        late = {name: changed for name, one in ready.items() if (changed := one.changed) is not None}
+        whole = {name: one.history for name, one in ready.items() if one.history is not None}
+        anew = served.encode_all([*whole.values()])
+        made |= {name: (kept, "kept") for name, one in ready.items() if (kept := one.current) is not None}
+        made |= {name: (one, "anew") for name, one in zip(whole, anew, strict=True)}
+        advanced = served.advance_all([*late.values()])
+        made |= {name: (one, "advanced") for name, one in zip(late, advanced, strict=True) if one is not None}
+        for name, one in made.items():
+            if one is not None and one[1] != "kept":
+                self._keep(served, read[name].found, one[0])
+        return [made[name] if name in made else unknown_user(name) for name in user_ids]
+
+    def _keep(self, encoding: Encoding, read: Found, made: Encoded) -> Future[None] | None:
+        """Have an encoding cached behind the request; None if it is too large, or too many wait."""
+        if len(made.prompt) <= MOST_KEPT and not self.store.behind:
+            with suppress(StoreError):  # the cache is optional; the request can be answered without it
+                return self.store.keep(read.key, encoding.identity, made, read.removals)
+        return None
 
     def learn(self, item_ids: Sequence[str]) -> list[str]:
         """Return the ids of unknown items, after loading the items that other servers have added."""

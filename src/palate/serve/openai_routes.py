@@ -112,7 +112,7 @@ async def _prepared(service: Service, sent: AskedModel, instructions: Sequence[s
     questions = [SentQuestion(user_id=sent.user, instruction=one or None) for one in instructions]
     for one in questions:
         service.limits.check_question(one)
-    prepared = await service.encoding(lambda: service.prepare(questions), slow=False)
+    prepared = await service.prepare(questions)
     if service.log_content:
         log.info("asked %r", [(one.user_id, one.question.question.text) for one in prepared])
     return prepared

@@ -29,7 +29,7 @@ from palate.serve import metrics
 from palate.serve.answering import Answering, AskedOfModel
 from palate.serve.batcher import Batcher, QuestionQueue, QueuedQuestion
 from palate.serve.catalogue import ServedItems
-from palate.serve.engine import Encoding, ServedModel, Users
+from palate.serve.engine import Encoding, PromptOrigin, ServedModel, Users
 from palate.serve.explainer import Explainer, KnownItems
 from palate.serve.recommending import Recommending, ServedRecommender
 from palate.serve.remote import EngineWriter, RemoteAnswers
@@ -44,6 +44,7 @@ from palate.serve.responses import (
 )
 from palate.serve.schemas import SentQuestion
 from palate.serve.settings import Limits, ServeSettings
+from palate.serve.store.keeping import Encoded
 from palate.serve.store.personal import personal_data
 from palate.serve.store.store import UserStore
 from palate.serve.tasting import Tasting
@@ -226,6 +227,7 @@ class Service:
 
     def close(self) -> None:
         """Answer queued questions and close the store."""
+        self.users.close()
         if self._batcher is not None:
             self._batcher.stop()
         if self._owns_store:
@@ -312,8 +314,8 @@ class Service:
         """Look up the titles of items, with their years; None for unknown items."""
         return [None if item is None else titled(item) for item in self.items.items(item_ids)]
 
-    def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
-        """Encode the user prompts of questions for the language model, which is asked without matching them.
+    async def prepare(self, sent: Sequence[SentQuestion]) -> list[Prepared]:
+        """Encode the users of questions for the language model, which is asked without matching them.
 
         Raises:
             UnknownUserError: A user is not stored.
@@ -322,8 +324,7 @@ class Service:
         self.limits.check_count("questions", len(sent), self.limits.questions)
         for number, question in enumerate(sent):
             self.limits.check_question(question, f"questions.{number}.")
-        instruction = self.served.model.settings.instruction
-        return [self._of_model(question, question.instruction or instruction) for question in sent]
+        return await asyncio.gather(*map(self._prepared, sent))
 
     async def answering_or_prepared(self, sent: Sequence[SentQuestion]) -> list[Prepared | Said]:
         """Match free-text questions; answer those that scores answer, and prepare the others for the language model.
@@ -343,6 +344,8 @@ class Service:
             return await self.encoding(work, slow=True)
         if any(self._in_free_words(question) for question in sent):
             return await self.answering.take(work)
+        if all(question.user_id is not None for question in sent):
+            return [*await self.prepare(sent)]
         return await self.encoding(work, slow=False)
 
     async def follow(self) -> None:
@@ -405,14 +408,30 @@ class Service:
         version, said = self.answering.answer(sent, asked)
         return Said(said, sent.user_id, version, asked)
 
+    async def _prepared(self, sent: SentQuestion) -> Prepared:
+        """Prepare a question for the language model; holds a thread only if it is not the trained one, or is given."""
+        trained = self.served.model.settings.instruction
+        instruction = sent.instruction or trained
+        if sent.user_id is None:
+            return await self.encoding(lambda: self._of_model(sent, instruction), slow=sent.slow)
+        user_id, encoded = sent.user_id, await self.users.encoded_soon(sent.user_id)
+        if instruction == trained:
+            return self._of_stored(user_id, encoded, instruction)
+        return await run_in_threadpool(self._of_stored, user_id, encoded, instruction)
+
     def _of_model(self, sent: SentQuestion, instruction: str | Question) -> Prepared:
         """Prepare a question for the language model."""
         if sent.user_id is not None:
-            kept, source = self.users.encoded(sent.user_id)
-            metrics.prompts.labels(source).inc()
-            return Prepared(self.served.asked_of(kept, instruction), sent.user_id, kept.version)
+            return self._of_stored(sent.user_id, self.users.encoded(sent.user_id), instruction)
         history, items = self.users.given(sent.history or [])
         return Prepared(self.served.asked(history, instruction, items), None, None)
+
+    def _of_stored(
+        self, user_id: str, encoded: tuple[Encoded, PromptOrigin], instruction: str | Question
+    ) -> Prepared:
+        kept, source = encoded
+        metrics.prompts.labels(source).inc()
+        return Prepared(self.served.asked_of(kept, instruction), user_id, kept.version)
 
 
 def _counted(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

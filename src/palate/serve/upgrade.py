@@ -163,7 +163,7 @@ class Upgrade:
                         return
                     started = time.monotonic()
                     with suppress(UnknownUserError):  # deleted meanwhile
-                        service.users.encoded_by(encoding, user_id)
+                        service.users.encoded_by(encoding, user_id, wait=True)
                     self._stopped.wait(time.monotonic() - started)
                 pages += 1
                 if pages % TOLD == 0:

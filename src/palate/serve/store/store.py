@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from palate.errors import ConflictError, UnknownUserError
 from palate.schema import History, Item
+from palate.serve.groups import GroupWorker
 from palate.serve.store.ageing import DAY, Aged, delete_older, users_with_older
 from palate.serve.store.appending import Addition, Outcome, append_all
 from palate.serve.store.changes import (
@@ -41,14 +42,11 @@ from palate.serve.store.changes import (
 )
 from palate.serve.store.database import Database
 from palate.serve.store.deletions import LoggedDeletion, log_deletion, read_deletions
-from palate.serve.store.keeping import Encoded, Keeping, keep_all
+from palate.serve.store.keeping import TOGETHER, CacheWriter, Encoded, Keeping, Valid, keep_all, newer
 from palate.serve.store.tables import catalogue, encoded, events, items, users
 from palate.serve.store.upgrading import UpgradeStore
-from palate.serve.store.writer import GroupWriter
 
 T = TypeVar("T")
-TOGETHER = 2_000
-"""Maximum size of a transaction of several requests, in events or in pages of encodings."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,35 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ToEncode:
+    """What the current encoding of a user follows from: the cached one, its changes, or else the history."""
+
+    found: Found
+    changes: Changes | None = None
+    """Changes since the cached encoding; None if it is current, has no state, or events were deleted since."""
+    history: StoredHistory | None = None
+    """The history, if the cached encoding is of no use."""
+
+    @property
+    def changed(self) -> tuple[Encoded, Changes] | None:
+        """The cached encoding and its changes, if there are any."""
+        kept, changes = self.found.kept, self.changes
+        return None if kept is None or changes is None else (kept, changes)
+
+    @property
+    def item_ids(self) -> Sequence[str]:
+        """The items that have to be known to encode."""
+        added = () if self.changes is None else self.changes.added.item_ids
+        return added if self.history is None else self.history.history.item_ids
+
+    @property
+    def current(self) -> Encoded | None:
+        """The cached encoding, if it is that of the current version."""
+        kept = self.found.kept
+        return kept if kept is not None and kept.version >= self.found.version else None
+
+
+@dataclass(frozen=True)
 class ItemDeletion:
     """Numbers of deleted items, and of deleted events about them."""
 
@@ -114,10 +141,8 @@ class UserStore:
         self.database = Database(store)
         self._repeats = repeats
         self._retention_days = retention_days
-        self._writer = GroupWriter(self._append_all, _events_in, TOGETHER, "palate-events")
-        self._keeper: GroupWriter[Keeping, None] = GroupWriter(
-            self._keep_all, lambda one: one.pages, TOGETHER, "palate-kept"
-        )
+        self._writer = GroupWorker(self._append_all, _events_in, TOGETHER, "palate-events")
+        self._keeper = CacheWriter(self._keep_all)
         self.upgrades = UpgradeStore(self.database)
 
     def append(self, sent: Mapping[str, Sequence[Event]], removals: int | None = None) -> dict[str, Appended]:
@@ -221,32 +246,63 @@ class UserStore:
         Raises:
             UnknownUserError: The user is not stored.
         """
-        of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
-        columns = (users.c.key, users.c.version, encoded.c.version, encoded.c.prompt, encoded.c.state)
-        found = (
-            select(*columns, catalogue.c.removals)
-            .select_from(users.outerjoin(encoded, of_model).join(catalogue, true()))
-            .where(users.c.user_id == user_id)
-        )
+        waiting = self._keeper.waiting()
         with self.database.reading() as connection:
-            row = connection.execute(found).one_or_none()
+            row = connection.execute(_with_encoded(model).where(users.c.user_id == user_id)).one_or_none()
         if row is None:
-            raise _unknown_user(user_id)
-        key, version, *kept, removals = row
-        return Found(key, version, None if kept[0] is None else Encoded(*kept), removals)
+            raise unknown_user(user_id)
+        return self._found(row, model, waiting)
 
-    def keep(self, user_key: int, model: str, made: Encoded, removals: int | None = None) -> None:
+    def to_encode(
+        self, user_ids: Collection[str], model: str, reads: int | None, most: int
+    ) -> dict[str, ToEncode]:
+        """Read what the current encodings of several users follow from, in one transaction.
+
+        Args:
+            user_ids: The users; unknown ones are left out.
+            model: Identity of the model.
+            reads: Maximum number of events that the model reads, the most recent ones; None for all.
+            most: Maximum number of events of a user whose history is read here.
+        """
+        made: dict[str, ToEncode] = {}
+        waiting = self._keeper.waiting()
+        with self.database.reading() as connection:
+            rows = list(in_chunks(connection, _with_encoded(model), users.c.user_id, list(user_ids)))
+            found = {row.user_id: self._found(row, model, waiting) for row in rows}
+            changes = self._changes_of(
+                connection, [row for row in rows if _advances(row, found)], found, model
+            )
+            for row in rows:
+                one = ToEncode(found[row.user_id], changes.get(row.key))
+                read = row.version if reads is None else min(row.version, reads)
+                if one.current is None and one.changes is None and read <= most:
+                    some = connection.execute(self._current(row.key).limit(reads)).all()[::-1]
+                    one = replace(
+                        one, history=StoredHistory(row.key, row.version, _history(row.user_id, some))
+                    )
+                made[row.user_id] = one
+        return made
+
+    def keep(self, user_key: int, model: str, made: Encoded, removals: int | None = None) -> Future[None]:
         """Cache a model's encoding of a history, unless a newer one is cached or its events have been deleted.
 
-        Concurrent calls share a transaction.
+        It is written behind, in a transaction shared with other calls; :meth:`encoded` returns it at once.
 
         Args:
             user_key: Key of the user.
             model: Identity of the model.
             made: The encoding.
             removals: Count of deletions in :meth:`items` at the time of encoding; None if it holds no item indices.
+
+        Returns:
+            A future that completes when it is written, or not to be.
         """
-        self._keeper.submit(Keeping(user_key, model, made, removals)).result()
+        return self._keeper.keep(Keeping(user_key, model, made, removals))
+
+    @property
+    def behind(self) -> bool:
+        """Whether so many encodings wait to be written that no more should be cached."""
+        return self._keeper.behind
 
     def trim(self, models: Collection[str]) -> int:
         """Delete the cached encodings of all other models, and make SQLite's file smaller by them.
@@ -438,6 +494,40 @@ class UserStore:
         self._keeper.stop()
         self.database.close()
 
+    @staticmethod
+    def _found(row: Row[Any], model: str, waiting: Mapping[tuple[int, str], Keeping]) -> Found:
+        """Convert a row of :func:`_with_encoded`, with an encoding that waits to be written if it is newer."""
+        stored = None if row.of is None else Encoded(row.of, row.prompt, row.state)
+        kept = newer(stored, waiting.get((row.key, model)), Valid(row.forgotten, row.removals))
+        return Found(row.key, row.version, kept, row.removals)
+
+    def _changes_of(
+        self, connection: Connection, late: Sequence[Row[Any]], found: Mapping[str, Found], model: str
+    ) -> dict[int, Changes]:
+        """Read the changes since the cached encodings of some users, as :meth:`changes` does for one."""
+        if not late:
+            return {}
+        since = {row.key: kept.version for row in late if (kept := found[row.user_id].kept) is not None}
+        both = events.join(encoded, events.c.user_key == encoded.c.user_key)
+        of_model = select(events).select_from(both).where(encoded.c.model == model)
+        in_order = of_model.order_by(events.c.timestamp, events.c.version)
+        added = in_order.where(events.c.version > encoded.c.version)
+        gone = in_order.where(events.c.superseded > encoded.c.version)
+        if not self._repeats:
+            added = added.where(events.c.superseded.is_(None))
+        rows: dict[int, tuple[list[Row[Any]], list[Row[Any]]]] = {key: ([], []) for key in since}
+        # the encoding in the database may be older than the one that waits to be written
+        for row in in_chunks(connection, added, encoded.c.user_key, list(since)):
+            if row.version > since[row.user_key]:
+                rows[row.user_key][0].append(row)
+        for row in () if self._repeats else in_chunks(connection, gone, encoded.c.user_key, list(since)):
+            if row.version <= since[row.user_key] < row.superseded:
+                rows[row.user_key][1].append(row)
+        return {
+            row.key: Changes(row.version, *(_history(row.user_id, some) for some in rows[row.key]))
+            for row in late
+        }
+
     def _append_all(self, additions: Sequence[Addition]) -> list[Outcome]:
         now = int(time.time())
         with self.database.writing() as connection:
@@ -476,11 +566,12 @@ def find_user(connection: Connection, which: Any, name: str, hold: bool = False)
     found = select(users).where(which)
     user = connection.execute(found.with_for_update() if hold else found).one_or_none()
     if user is None:
-        raise _unknown_user(name)
+        raise unknown_user(name)
     return user
 
 
-def _unknown_user(name: str) -> UnknownUserError:
+def unknown_user(name: str) -> UnknownUserError:
+    """Create the error for a user who is not stored."""
     return UnknownUserError(f"no user {name!r} in the store; add an event of this user first")
 
 
@@ -491,6 +582,21 @@ def _delete_events_of(connection: Connection, item_ids: Sequence[str]) -> int:
     version = users.c.version + 1
     connection.execute(update(users).where(concerned).values(version=version, forgotten=version))
     return connection.execute(delete(events).where(named)).rowcount
+
+
+def _with_encoded(model: str) -> Select[Any]:
+    """Select users with a model's cached encodings of them, and the count of item deletions."""
+    of_model = and_(encoded.c.user_key == users.c.key, encoded.c.model == model)
+    columns = (encoded.c.version.label("of"), encoded.c.prompt, encoded.c.state, catalogue.c.removals)
+    return select(users, *columns).select_from(users.outerjoin(encoded, of_model).join(catalogue, true()))
+
+
+def _advances(row: Row[Any], found: Mapping[str, Found]) -> bool:
+    """Return whether a cached encoding can be updated by the changes since then, of which none is a deletion."""
+    kept = found[row.user_id].kept
+    if row.of is None or kept is None or kept.state is None:
+        return False
+    return bool(row.forgotten <= kept.version < row.version)
 
 
 def _newest_first(user_key: int) -> Select[Any]:

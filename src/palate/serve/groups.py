@@ -1,4 +1,4 @@
-"""Group commit: a thread that writes what concurrent requests have sent in common transactions."""
+"""Work in groups: a thread that does what concurrent requests ask for together, such as in one transaction."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Sent = TypeVar("Sent")
 Result = TypeVar("Result")
 
 
-class GroupWriter(Generic[Sent, Result]):
-    """Thread that commits queued writes in groups: those that arrive during a commit form the next group.
+class GroupWorker(Generic[Sent, Result]):
+    """Thread that does queued work in groups: what arrives during the work on a group forms the next one.
 
-    A write's future completes when its group is committed. An invalid write fails alone.
+    A future completes when the work on its group is done. What is invalid fails alone.
 
     Args:
-        commit: Performs several writes in one transaction; returns for each its result or its error.
-        size: Returns the size of a write.
-        most: Maximum total size of a group, unless a single write exceeds it.
+        work: Does the work on a group, all or none of it; returns for each member its result or its error.
+        size: Returns the size of a member.
+        most: Maximum total size of a group, unless a single member exceeds it.
         name: Name of the thread.
     """
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Sent]], Sequence[Result | Exception]],
+        work: Callable[[Sequence[Sent]], Sequence[Result | Exception]],
         size: Callable[[Sent], int],
         most: int,
         name: str,
     ) -> None:
-        self._commit, self._size, self._most, self._name = commit, size, most, name
+        self._do, self._size, self._most, self._name = work, size, most, name
         self._waiting: deque[tuple[Sent, Future[Result]]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def submit(self, sent: Sent) -> Future[Result]:
-        """Queue a write; the future has its result, or raises its error."""
+        """Queue a member; the future has its result, or raises its error."""
         answer: Future[Result] = Future()
         with self._changed:
             if self._stopped:
@@ -53,7 +53,7 @@ class GroupWriter(Generic[Sent, Result]):
         return answer
 
     def stop(self) -> None:
-        """Commit the queued writes and stop the thread."""
+        """Do the queued work and stop the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -62,18 +62,18 @@ class GroupWriter(Generic[Sent, Result]):
 
     def _work(self) -> None:
         while group := self._next_group():
-            self._commit_all(group)
+            self._do_all(group)
 
-    def _commit_all(self, group: Sequence[tuple[Sent, Future[Result]]]) -> None:
+    def _do_all(self, group: Sequence[tuple[Sent, Future[Result]]]) -> None:
         try:
-            outcomes = self._commit([sent for sent, _ in group])
-        except Exception as error:  # nothing was committed
+            outcomes = self._do([sent for sent, _ in group])
+        except Exception as error:  # nothing was done
             busy = isinstance(error, StoreError) and not isinstance(error, StoreFullError)
             for one in group:
                 if busy or len(group) == 1:
                     one[1].set_exception(error)
-                else:  # a single write may have caused the error
-                    self._commit_all([one])
+                else:  # a single member may have caused the error
+                    self._do_all([one])
         else:
             for (_, answer), outcome in zip(group, outcomes, strict=True):
                 _tell(answer, outcome)
