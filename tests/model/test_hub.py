@@ -94,7 +94,7 @@ def test_a_model_goes_to_the_hub_and_is_loaded_by_its_name(hub, asked, tmp_path)
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["library_name"] == "palate"
     assert metadata["license"] == "cc-by-4.0"
-    assert 'palate.load_model("ann/taste")' in card
+    assert 'palate.load_model("ann/taste", data=data)' in card
 
     server.asked.clear()
     again = asked("import palate; palate.load_model('ann/taste', device='cpu')")

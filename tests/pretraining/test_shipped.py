@@ -48,3 +48,15 @@ def test_its_network_is_likelier_to_be_right_than_the_estimates_alone(shipped):
         logits = read_in_batches(network, counts, inputs)
         losses.append(np.logaddexp(0, np.where(truth, -logits, logits)).mean())
     assert losses[1] < losses[0]
+
+
+def test_the_example_of_its_card_answers_for_a_user_of_any_dataset(
+    shipped, tiny_data, tmp_path, monkeypatch, capsys
+):
+    assert (PACKAGED_FOLDER / "README.md").read_text() == shipped.card
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine").symlink_to(tiny_data.path)
+    monkeypatch.chdir(tmp_path)
+    example = shipped.card_named("packaged").split("```python\n")[1].split("```")[0]
+    exec(example, {})
+    assert capsys.readouterr().out.startswith("The user likes ")

@@ -26,21 +26,29 @@ Answers for a user from their history of rated items, which it reads as soft pro
 | backbone | {architecture}, {backbone_parameters:,} parameters{source} |
 | task prompt | {task_prompt} vectors |
 | item encoder | {item_encoder} |
-| trained on | {data_name} ({data_fingerprint}) |
+| trained on | {trained_on} |
 | reads | {reads} |
-| instruction | {instruction} |
-
+{instruction}
 ```python
 import palate
 
-model = palate.load_model("{name}")
-history = palate.History("someone", item_ids={item_ids}, ratings={ratings}, timestamps=[0, 1])
-print(model.generate([history])[0])
+{usage}
 ```
 
-**Limits.** The model knows the items in `items/` (more can be added by their texts) and the instruction above. It was
-trained on the ratings of the dataset named here, whose licence and biases apply to it.
+**Limits.** {limits}
 """
+_BOUND = """model = palate.load_model("{name}")
+history = palate.History("someone", item_ids={item_ids}, ratings={ratings}, timestamps=[0, 1])
+print(model.generate([history])[0])"""
+_UNBOUND = """data = palate.load_dataset("data/mine")  # written by palate prepare
+model = palate.load_model("{name}", data=data)
+print(model.generate(data.histories(data.user_ids[:1]))[0])"""
+_BOUND_LIMITS = """\
+The model knows the items in `items/` (more can be added by their texts) and the instruction above. It was
+trained on the ratings of the dataset named here, whose licence and biases apply to it."""
+_UNBOUND_LIMITS = """\
+The weights depend on no catalogue: the model is bound to a dataset when it is loaded, and reads items by
+their categories. It answers which categories a user likes and dislikes."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,9 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """Format the model card: description, training data, usage and limitations."""
     settings = facts.settings
+    usage, limits = (_UNBOUND, _UNBOUND_LIMITS) if settings.unbound else (_BOUND, _BOUND_LIMITS)
     return _CARD.format(
         metadata=_metadata(facts),
-        name=facts.name,
         kind=settings.user_encoder.kind,
         encoder_parameters=facts.encoder_parameters,
         architecture=facts.architecture,
@@ -77,12 +85,13 @@ def model_card(facts: CardFacts) -> str:
         source=_source(settings),
         task_prompt=settings.task_prompt,
         item_encoder=facts.item_encoder,
-        data_name=settings.data_name,
-        data_fingerprint=settings.data_fingerprint[:19],
+        trained_on="simulated populations only, no ratings of real users"
+        if settings.unbound
+        else f"{settings.data_name} ({settings.data_fingerprint[:19]})",
         reads=reading(facts.max_events),
-        instruction=settings.instruction,
-        item_ids=facts.item_ids,
-        ratings=facts.ratings,
+        instruction="" if settings.unbound else f"| instruction | {settings.instruction} |\n",
+        usage=usage.format(name=facts.name, item_ids=facts.item_ids, ratings=facts.ratings),
+        limits=limits,
     )
 
 
