@@ -6,13 +6,14 @@ import uuid
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.dialects import sqlite
 
 from palate.errors import ConflictError, DataError, PalateError
 from palate.serve.store.changes import AHEAD, Appended, Event, ItemsRemovedError, in_chunks, removals_of
+from palate.serve.store.pipelined import lock_users, write_events
 from palate.serve.store.tables import events, users
 
 Content: TypeAlias = tuple[str, float, int, str | None]
@@ -54,9 +55,8 @@ def append_all(
         stored event, :class:`DataError` for a time in the future or before ``oldest``, and
         :class:`ItemsRemovedError` if items have been deleted since they were checked.
     """
-    histories = _locked(connection, sorted({user_id for one in additions for user_id in one.sent}))
-    removals = removals_of(connection)
-    _read_current(connection, histories, additions)
+    in_process = connection.dialect.name == "sqlite"
+    histories, removals = (_locked if in_process else _locked_at_once)(connection, additions)
     outcomes: list[Outcome] = []
     for one in additions:
         if one.removals not in (None, removals):
@@ -70,7 +70,7 @@ def append_all(
             outcomes.append(
                 {name: histories[name].take(some, len(one.sent[name])) for name, some in rows.items()}
             )
-    _write(connection, histories.values())
+    (_write if in_process else _write_at_once)(connection, histories.values())
     return outcomes
 
 
@@ -78,7 +78,8 @@ def append_all(
 class _History:
     """The relevant part of a locked user's history, and the rows to add to it."""
 
-    user: Row[Any]
+    user: Any
+    """A row of the table of users."""
     version: int
     known: dict[str, Content] = field(default_factory=dict)
     """Stored events by id, for the ids in the request."""
@@ -162,55 +163,84 @@ def _check_age(timestamp: int, oldest: int | None, number: int, event: Event) ->
         )
 
 
-def _locked(connection: Connection, user_ids: Sequence[str]) -> dict[str, _History]:
-    """Lock the users' rows until the end of the transaction; they are created if missing.
+def _locked(connection: Connection, additions: Sequence[Addition]) -> tuple[dict[str, _History], int]:
+    """Create missing users, lock them all until the end of the transaction, and read what is stored of the events.
+
+    Returns:
+        The histories by user id, and the count of deletions of items.
+    """
+    names = _names(additions)
+    made = sqlite.insert(users).on_conflict_do_nothing()
+    connection.execute(made, [{"user_id": user_id, "version": 0} for user_id in names])
+    rows = in_chunks(connection, select(users), users.c.user_id, names)
+    histories = {row.user_id: _History(row, row.version) for row in rows}
+    ids, item_ids = _named(additions, {name: one.user.key for name, one in histories.items() if one.version})
+    event_id = tuple_(events.c.user_key, events.c.event_id)
+    item_id = tuple_(events.c.user_key, events.c.item_id)
+    last = select(events).where(events.c.superseded.is_(None))
+    _take_stored(
+        histories,
+        in_chunks(connection, select(events), event_id, ids),
+        (dict(row._mapping) for row in in_chunks(connection, last, item_id, item_ids)),
+    )
+    return histories, removals_of(connection)
+
+
+def _locked_at_once(connection: Connection, additions: Sequence[Addition]) -> tuple[dict[str, _History], int]:
+    """Do what :func:`_locked` does on PostgreSQL.
 
     All writers create and lock rows in the same order, which prevents deadlocks.
     """
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    made = dialect.insert(users).on_conflict_do_nothing()
-    of_users = select(users).order_by(users.c.user_id).with_for_update()
-    found: dict[str, _History] = {}
-    while missing := [
-        user_id for user_id in user_ids if user_id not in found
-    ]:  # also those deleted concurrently
-        connection.execute(made, [{"user_id": user_id, "version": 0} for user_id in missing])
-        rows = in_chunks(connection, of_users, users.c.user_id, missing)
-        found |= {row.user_id: _History(row, row.version) for row in rows}
-    return found
+    names = _names(additions)
+    ids, item_ids = _named(additions, {name: name for name in names})
+    while True:
+        found = lock_users(connection, names, ids, item_ids)
+        if len(found.users) == len(names):  # else some were deleted before they were locked
+            break
+    histories = {row.user_id: _History(row, row.version) for row in found.users}
+    _take_stored(histories, found.known, (row._asdict() for row in found.current))
+    return histories, found.removals
 
 
-def _read_current(
-    connection: Connection, histories: Mapping[str, _History], additions: Sequence[Addition]
-) -> None:
-    """Read the stored events with the request's ids, and the last events of its items; skips new users."""
-    ids: dict[tuple[int, str], None] = {}
-    item_ids: dict[tuple[int, str], None] = {}
+def _names(additions: Sequence[Addition]) -> list[str]:
+    return sorted({user_id for one in additions for user_id in one.sent})
+
+
+User = TypeVar("User", int, str)
+
+
+def _named(
+    additions: Sequence[Addition], users_of: Mapping[str, User]
+) -> tuple[list[tuple[User, str]], list[tuple[User, str]]]:
+    """Return the ids and the items of the events, each with its user, for some of the users."""
+    ids: dict[tuple[User, str], None] = {}
+    item_ids: dict[tuple[User, str], None] = {}
     for one in additions:
         for name, some in one.sent.items():
-            if histories[name].version:
-                key = histories[name].user.key
-                ids |= {(key, event.event_id): None for event in some if event.event_id is not None}
-                item_ids |= {(key, event.item_id): None for event in some}
+            if name in users_of:
+                user = users_of[name]
+                ids |= {(user, event.event_id): None for event in some if event.event_id is not None}
+                item_ids |= {(user, event.item_id): None for event in some}
+    return list(ids), list(item_ids)
+
+
+def _take_stored(
+    histories: Mapping[str, _History], known: Iterable[Any], current: Iterable[dict[str, Any]]
+) -> None:
+    """Distribute the stored events with the requests' ids, and the last events of their items, to the histories."""
     by_key = {one.user.key: one for one in histories.values()}
-    event_id = tuple_(events.c.user_key, events.c.event_id)
-    for row in in_chunks(connection, select(events), event_id, list(ids)):
+    for row in known:
         by_key[row.user_key].known[row.event_id] = (row.item_id, row.rating, row.timestamp, row.text)
-    last = select(events).where(events.c.superseded.is_(None))
-    item_id = tuple_(events.c.user_key, events.c.item_id)
-    for row in in_chunks(connection, last, item_id, list(item_ids)):
-        found = dict(row._mapping)
-        by_key[row.user_key].current[row.item_id] = found
-        by_key[row.user_key].stored.append(found)
+    for found in current:
+        by_key[found["user_key"]].current[found["item_id"]] = found
+        by_key[found["user_key"]].stored.append(found)
 
 
 def _write(connection: Connection, histories: Iterable[_History]) -> None:
     """Write the added rows and superseded marks; delete users that were created for refused additions only."""
     changed = [
-        {"key": one.user.key, "old": row["version"], "by": row["superseded"]}
-        for one in histories
-        for row in one.stored
-        if row["superseded"] is not None
+        {"key": row["user_key"], "old": row["version"], "by": row["superseded"]}
+        for row in _superseded(histories)
     ]
     if changed:
         old = update(events).where(
@@ -223,5 +253,24 @@ def _write(connection: Connection, histories: Iterable[_History]) -> None:
         connection.execute(
             one_user, [{"of": one.user.key, "last": one.version} for one in histories if one.new]
         )
+    _delete_unused(connection, histories)
+
+
+def _write_at_once(connection: Connection, histories: Iterable[_History]) -> None:
+    """Do what :func:`_write` does on PostgreSQL."""
+    superseded = [
+        {name: row[name] for name in ("user_key", "version", "superseded")} for row in _superseded(histories)
+    ]
+    new = [{**row, "rating": float(row["rating"])} for one in histories for row in one.new]
+    grown = [{"key": one.user.key, "version": one.version} for one in histories if one.new]
+    write_events(connection, superseded, new, grown)
+    _delete_unused(connection, histories)
+
+
+def _superseded(histories: Iterable[_History]) -> list[dict[str, Any]]:
+    return [row for one in histories for row in one.stored if row["superseded"] is not None]
+
+
+def _delete_unused(connection: Connection, histories: Iterable[_History]) -> None:
     if unused := [{"of": one.user.key} for one in histories if not one.version]:
         connection.execute(delete(users).where(users.c.key == bindparam("of")), unused)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, Select, bindparam, delete, select, update
 
 from palate.serve.store.tables import catalogue, encoded, events, users
+from palate.serve.store.unnest import among
 
 AHEAD = 86_400
 """Tolerance for event times in the future, in seconds, as clocks and time zones differ."""
@@ -53,7 +54,10 @@ def removals_of(connection: Connection) -> int:
 def in_chunks(
     connection: Connection, found: Select[Any], column: Any, values: Sequence[Any]
 ) -> Iterator[Row[Any]]:
-    """Select the rows whose ``column`` is among the values, in chunks of :data:`AT_ONCE`."""
+    """Select the rows whose ``column`` is among the values, on SQLite in chunks of :data:`AT_ONCE`."""
+    if connection.dialect.name != "sqlite":
+        yield from connection.execute(found.where(among(column, values))) if values else ()
+        return
     for some in split_values(values):
         yield from connection.execute(found.where(column.in_(some)))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from palate.errors import DataError, OutputError, StoreError, StoreFullError
@@ -32,6 +35,9 @@ FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
 _SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
 """Error codes by message, for Python 3.10, whose sqlite3 has no error names."""
 _WRITES = "palate_writes"
+_USED = "palate_used"
+IDLE = 1.0
+"""Time after which an unused connection to PostgreSQL is checked before its next use, in seconds."""
 
 
 class Database:
@@ -69,17 +75,22 @@ class Database:
                 yield connection
 
     @contextmanager
-    def writing(self, durable: bool = True) -> Iterator[Connection]:
+    def writing(self, durable: bool = True, pipelined: bool = False) -> Iterator[Connection]:
         """Open a write transaction, committed at the end of the block or rolled back.
 
         Args:
             durable: Whether the commit is flushed to disk; without it a power failure may undo it, which is
                 acceptable for cached data.
+            pipelined: Whether PostgreSQL gets statements without waiting for the results of those before, up to the
+                first result that is read. SQLAlchemy reads none then: use the driver's cursors for queries.
         """
         self.check_file()
         with self._converting_errors(), self._write_lock(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
-            with connection.begin():
+            with (
+                _pipeline(connection) if pipelined and not self.sqlite else nullcontext(),
+                connection.begin(),
+            ):
                 if not self.sqlite and not durable:
                     connection.execute(text("SET LOCAL synchronous_commit = off"))
                 yield connection
@@ -220,7 +231,9 @@ class Database:
         """Convert driver errors to :class:`StoreError` and :class:`DataError`."""
         try:
             yield
-        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
+        except Exception as error:
+            if not isinstance(error, (DBAPIError, PoolTimeoutError, sqlite3.Error, *_driver_errors())):
+                raise
             cause = getattr(error, "orig", error)
             code = error_code(error)
             if code in FULL:
@@ -234,6 +247,20 @@ class Database:
                 reason = " ".join(str(cause).split())[:200]
                 raise StoreError(f"{self.name} is not available now ({reason}); try again") from error
             raise
+
+
+def _pipeline(connection: Connection) -> AbstractContextManager[Any]:
+    """Put a connection to PostgreSQL into pipeline mode, if libpq has it (from version 14)."""
+    from psycopg import Pipeline
+
+    driver: Any = connection.connection.driver_connection
+    return driver.pipeline() if Pipeline.is_supported() else nullcontext()
+
+
+def _driver_errors() -> tuple[type[BaseException], ...]:
+    """Return the class of PostgreSQL's driver's errors, which SQLAlchemy does not wrap in pipeline mode."""
+    driver = sys.modules.get("psycopg")
+    return () if driver is None else (driver.Error,)
 
 
 def error_code(error: Exception) -> str | None:
@@ -296,15 +323,17 @@ def _is_transient(error: Exception, code: str | None) -> bool:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         # query parameters hold user data, which must not reach error messages and logs
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
-            pool_pre_ping=True,
             pool_size=8,
             max_overflow=32,
             pool_timeout=PATIENCE,
             connect_args={"connect_timeout": PATIENCE, "client_encoding": "utf8"},
         )
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", partial(_check_idle, engine))
+        return engine
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -317,6 +346,20 @@ def _engine(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _check_idle(engine: Engine, connection: Any, record: Any, _proxy: Any) -> None:
+    """Have a connection replaced that has been idle and was closed; a check each time would be a round trip more."""
+    if time.monotonic() - record.info.get(_USED, math.inf) < IDLE:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

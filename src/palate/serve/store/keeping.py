@@ -6,15 +6,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import StoreError
 from palate.serve.groups import GroupWorker
-from palate.serve.store.changes import split_values
+from palate.serve.store.changes import in_chunks
 from palate.serve.store.tables import catalogue, encoded, users
+from palate.serve.store.unnest import unnested
 
 TOGETHER = 2_000
 """Maximum size of a transaction of several requests, in events or in pages of encodings."""
@@ -121,16 +122,13 @@ def newer(stored: Encoded | None, waits: Keeping | None, valid: Valid) -> Encode
 def keep_all(connection: Connection, kept: Sequence[Keeping]) -> list[None]:
     """Cache encodings, except those that are older than a cached one or contain deleted events or items.
 
-    Rows are locked in the same order as by a deletion of items, and users by their keys, which prevents deadlocks.
+    Rows are locked in the same order as by a deletion of items, and users as by an addition of events, which prevents
+    deadlocks.
     """
     removals = connection.execute(select(catalogue.c.removals).with_for_update(read=True)).scalar_one()
     keys = sorted({one.user_key for one in kept})
-    found = select(users.c.key, users.c.forgotten).order_by(users.c.key).with_for_update(read=True)
-    forgotten = {
-        row.key: row.forgotten
-        for some in split_values(keys)
-        for row in connection.execute(found.where(users.c.key.in_(some)))
-    }
+    found = select(users.c.key, users.c.forgotten).order_by(users.c.user_id).with_for_update(read=True)
+    forgotten = {row.key: row.forgotten for row in in_chunks(connection, found, users.c.key, keys)}
     rows: dict[tuple[int, str], Keeping] = {}
     for one in kept:
         place = one.user_key, one.model
@@ -139,15 +137,22 @@ def keep_all(connection: Connection, kept: Sequence[Keeping]) -> list[None]:
         if newer and there and Valid(forgotten[one.user_key], removals).holds(one):
             rows[place] = one
     if rows:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        row = dialect.insert(encoded)
-        row = row.on_conflict_do_update(
-            index_elements=[encoded.c.user_key, encoded.c.model],
-            set_={name: row.excluded[name] for name in ("version", "prompt", "state")},
-            where=encoded.c.version < row.excluded.version,
-        )
         content = [
             {"user_key": one.user_key, "model": one.model, **asdict(one.made)} for one in rows.values()
         ]
-        connection.execute(row, content)
+        if connection.dialect.name == "sqlite":
+            connection.execute(_newest(sqlite.insert(encoded)), content)
+        else:
+            given = unnested(dict(encoded.c.items()), content)
+            inserted = postgresql.insert(encoded).from_select(list(encoded.c.keys()), select(*given.c))
+            connection.execute(_newest(inserted))
     return [None] * len(kept)
+
+
+def _newest(row: Any) -> Any:
+    """Let an insertion into the cache replace older encodings."""
+    return row.on_conflict_do_update(
+        index_elements=[encoded.c.user_key, encoded.c.model],
+        set_={name: row.excluded[name] for name in ("version", "prompt", "state")},
+        where=encoded.c.version < row.excluded.version,
+    )

@@ -530,7 +530,7 @@ class UserStore:
 
     def _append_all(self, additions: Sequence[Addition]) -> list[Outcome]:
         now = int(time.time())
-        with self.database.writing() as connection:
+        with self.database.writing(pipelined=True) as connection:
             return append_all(connection, additions, now, _before(now, self._retention_days))
 
     def _keep_all(self, kept: Sequence[Keeping]) -> list[None]:
