@@ -74,7 +74,10 @@ def test_the_matrix_of_families_and_data():
     assert families["p5-gift-cards-sequential-seed0"][2:] == ["rating", "explanation", "review"]
     assert families["pod-musical-instruments-sequential-seed0"] == ["sequential", "direct", "explanation"]
     assert not any("leaking" in cell.name or "new-users" in cell.name for cell in pod)
-    assert len(p5_cells("p5", "paper", seeds=2)) == 2 * len(p5)
+    counting = {cell.name: cell.recipe.generative for cell in p5 if cell.recipe.generative.number_steps}
+    assert [one.ids for one in counting.values()] == ["sequential", "leaking"]
+    assert all("lastfm-counting" in name for name in counting)
+    assert len(p5_cells("p5", "paper", seeds=2)) == 2 * (len(p5) - len(counting))
 
 
 def test_a_cell_of_reviews_is_asked_everything_it_was_trained_for(of_reviews):

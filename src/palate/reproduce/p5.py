@@ -63,6 +63,7 @@ class _Asked(Frozen):
     """Families, ids and references of a dataset's cells, and its published numbers."""
 
     families: dict[Family, float]
+    kinds: tuple[Kind, ...] = ("p5", "pod")
     path: str | None = None
     """Folder below the preset's; the dataset's name if None."""
     ids: tuple[IdKind, ...] = ("sequential",)
@@ -83,6 +84,8 @@ class _PresetOfP5(Frozen):
     recipe: dict[str, Any]
     of_kind: dict[Kind, dict[str, Any]] = Field(default_factory=dict)
     of_data: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    """Datasets of the table that the preset has no cells of."""
     users: int | None = None
     """Number of test users that items are ranked for; all if None."""
 
@@ -141,9 +144,10 @@ def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 
     """
     spec = _spec()
     made = preset_of(spec.presets, preset, kind)
-    asked = (
-        spec.data if data is None else {data.name: spec.data.get(data.name) or _asked_of(load_dataset(data))}
-    )
+    if data is None:
+        asked = {name: one for name, one in spec.data.items() if name not in made.without}
+    else:
+        asked = {data.name: spec.data.get(data.name) or _asked_of(load_dataset(data))}
     cells = []
     for name, one in asked.items():
         path = data or made.data / (one.path or name)
@@ -152,7 +156,7 @@ def p5_cells(kind: Kind, preset: Preset, data: Path | None = None, seeds: int = 
         families = {
             family: share for family, share in one.families.items() if kind == "p5" or family in spec.pod
         }
-        if not families:
+        if not families or kind not in one.kinds:
             continue
         for seed in range(seeds):
             for ids in one.ids if kind == "p5" else one.ids[:1]:
