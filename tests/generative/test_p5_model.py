@@ -12,7 +12,7 @@ from palate.data.protocols import make_split
 from palate.errors import DataError, MismatchError, RecipeError, TrainingError
 from palate.generative.files import load_generative
 from palate.generative.p5_training import train_generative
-from palate.generative.staged_training import CHECKPOINT
+from palate.generative.staged_training import CHECKPOINT, StagedTraining
 from palate.model.prompt import mask_labels
 from sequence_data import sequence_dataset
 
@@ -163,6 +163,22 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(data, tmp_path, broke
     assert "resuming from the checkpoint: stage p5, step 2 of at most 4" in said
     weights = "model/generative.safetensors"
     assert (parts / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 3e-3), (1e-2, 1e-2)])
+def test_counting_may_have_its_own_learning_rate(data, tmp_path, monkeypatch, given, wanted):
+    stages = []
+
+    class Recording(StagedTraining):
+        def __init__(self, module, stages_given, *more):
+            stages.extend(stages_given)
+            super().__init__(module, stages_given, *more)
+
+    monkeypatch.setattr("palate.generative.p5_training.StagedTraining", Recording)
+    asked = recipe(tmp_path, number_steps=2, number_learning_rate=given)
+    train_generative(asked, tmp_path / "run", dataset=data)
+    rates = [one.rate(0) * asked.train.learning_rate for one in stages]
+    assert rates == pytest.approx([wanted, 3e-3])
 
 
 def test_counting_comes_before_the_training_and_its_accuracy_is_not_the_runs_score(data, tmp_path):

@@ -219,6 +219,9 @@ class _Families:
             self.recommender.facts.wording, len(self.dataset.items), self.settings.max_history
         )
 
+        schedule = _schedule(train, self.settings.number_steps)
+        rate = (self.settings.number_learning_rate or train.learning_rate) / train.learning_rate
+
         def loss(step: int) -> Tensor:
             examples = numbers.batch(
                 train.per_device_train_batch_size, np.random.default_rng([seed, 4, step])
@@ -233,7 +236,7 @@ class _Families:
             self.settings.number_steps,
             loss,
             StageScore(lambda: numbers.accuracy(self.recommender, seed), "accuracy", maximised=True),
-            _schedule(train, self.settings.number_steps),
+            lambda step: rate * schedule(step),
             backbone="model.",
         )
 
