@@ -11,6 +11,7 @@ from palate.config.recipe import Recipe
 from palate.data.protocols import make_split
 from palate.errors import DataError, MismatchError, RecipeError, TrainingError
 from palate.generative.files import load_generative
+from palate.generative.p5 import IdLanguageModel
 from palate.generative.p5_training import train_generative
 from palate.generative.staged_training import CHECKPOINT, StagedTraining
 from palate.model.prompt import mask_labels
@@ -179,6 +180,24 @@ def test_counting_may_have_its_own_learning_rate(data, tmp_path, monkeypatch, gi
     train_generative(asked, tmp_path / "run", dataset=data)
     rates = [one.rate(0) * asked.train.learning_rate for one in stages]
     assert rates == pytest.approx([wanted, 3e-3])
+
+
+def test_a_share_of_the_batches_goes_on_with_counting(data, tmp_path, monkeypatch):
+    asked = []
+    plain = IdLanguageModel.loss
+
+    def recording(self, prompts, answers, family):
+        asked.append(family)
+        return plain(self, prompts, answers, family)
+
+    monkeypatch.setattr(IdLanguageModel, "loss", recording)
+    settings = {
+        "families": {"direct": 1.0},
+        "number_share": 0.5,
+    }  # counting is asked for in sequential prompts
+    train_generative(recipe(tmp_path, steps=20, **settings), tmp_path / "run", dataset=data)
+    assert set(asked) == {"direct", "sequential"}
+    assert 4 <= asked.count("sequential") <= 16
 
 
 def test_counting_comes_before_the_training_and_its_accuracy_is_not_the_runs_score(data, tmp_path):

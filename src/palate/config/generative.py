@@ -37,6 +37,8 @@ class GenerativeSettings(Section):
     """Number of steps of a pretraining on counting before the training: prompts list random runs of numbers in the
     format of item ids, without any data of users. For a T5 from random weights, which does not know that 13 follows
     12."""
+    number_share: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the training batches that go on with counting, so that it is not forgotten."""
     number_learning_rate: float | None = Field(None, gt=0)
     """Learning rate of the pretraining on counting; ``train.learning_rate`` if None."""
     max_text_tokens: int = Field(24, ge=1)

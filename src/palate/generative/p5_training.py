@@ -212,30 +212,30 @@ class _Families:
             backbone="model.",
         )
 
+    @property
+    def numbers(self) -> NumberRuns:
+        """The counting examples, in the format of this data's ids."""
+        wording = self.recommender.facts.wording
+        return NumberRuns(wording, len(self.dataset.items), self.settings.max_history)
+
+    def counting_loss(self, step: int) -> Tensor:
+        """Compute the loss of a batch of counting examples."""
+        rng = np.random.default_rng([self.recipe.seed, 4, step])
+        examples = self.numbers.batch(self.train.per_device_train_batch_size, rng)
+        prompts, answers = [one.prompt for one in examples], [one.answer for one in examples]
+        return self.recommender.model.loss(prompts, answers, "sequential")
+
     def counting(self) -> Stage:
         """Return the stage that precedes it, a pretraining on counting; without steps unless they are set."""
         train, model, seed = self.train, self.recommender.model, self.recipe.seed
-        numbers = NumberRuns(
-            self.recommender.facts.wording, len(self.dataset.items), self.settings.max_history
-        )
-
         schedule = _schedule(train, self.settings.number_steps)
         rate = (self.settings.number_learning_rate or train.learning_rate) / train.learning_rate
-
-        def loss(step: int) -> Tensor:
-            examples = numbers.batch(
-                train.per_device_train_batch_size, np.random.default_rng([seed, 4, step])
-            )
-            return model.loss(
-                [one.prompt for one in examples], [one.answer for one in examples], "sequential"
-            )
-
         return Stage(
             "counting",
             [*model.parameters()],
             self.settings.number_steps,
-            loss,
-            StageScore(lambda: numbers.accuracy(self.recommender, seed), "accuracy", maximised=True),
+            self.counting_loss,
+            StageScore(lambda: self.numbers.accuracy(self.recommender, seed), "accuracy", maximised=True),
             lambda step: rate * schedule(step),
             backbone="model.",
         )
@@ -256,6 +256,10 @@ class _Families:
 
     def loss(self, step: int) -> Tensor:
         """Compute the loss of a batch."""
+        if np.random.default_rng([self.recipe.seed, 6, step]).random() < self.settings.number_share:
+            return self.counting_loss(
+                self.settings.number_steps * self.train.gradient_accumulation_steps + step
+            )
         family = family_at(self.settings, step, np.random.default_rng([self.recipe.seed, 1, step]))
         examples = self._examples(family, step)
         return self.recommender.model.loss(
