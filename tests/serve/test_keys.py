@@ -54,6 +54,19 @@ def test_a_key_that_may_only_read_answers_and_changes_nothing(server):
     ]
 
 
+def test_only_a_key_for_administration_switches_models(serve, tmp_path):
+    (tmp_path / "keys").write_text(f"{WRITER} name=shop\n{READER} read-only\n{SLOW} admin\n")
+    opened = serve(key_file=tmp_path / "keys")
+    wanted = {"serve": "old"}
+    said = refusal(opened.post("/upgrade", json=wanted, headers=by(WRITER)), 403)
+    assert said == "the API key 'shop' may not switch models; use a key with the option admin"
+    assert "is read-only" in refusal(opened.post("/upgrade", json=wanted, headers=by(READER)), 403)
+    for key in (WRITER, READER, SLOW):
+        assert "no upgrade is running" in refusal(opened.get("/upgrade", headers=by(key)), 404)
+    assert "no upgrade is running" in refusal(opened.post("/upgrade", json=wanted, headers=by(SLOW)), 404)
+    assert opened.post("/users/ann/events", json=EVENT, headers=by(SLOW)).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/answers/", "/users/ann/events/", "/no/such/route"])
 def test_what_is_not_known_to_read_is_refused(server, path):
     refusal(server.post(path, json=EVENT, headers=by(READER), follow_redirects=False), 403)
@@ -98,6 +111,8 @@ def test_no_span_of_time_has_more_requests_than_a_pause_and_the_rate_allow(rate,
     [
         ("readonly", "unknown or invalid option 'readonly' of a key; expected  KEY"),
         ("read-only=yes", "unknown or invalid option 'read-only=yes' of a key"),
+        ("read-only admin", "a key is both read-only and admin"),
+        ("admin=yes", "unknown or invalid option 'admin=yes' of a key"),
         ("name=", "unknown or invalid option 'name=' of a key"),
         ("rate", "unknown or invalid option 'rate' of a key"),
         ("rate=often", "rate: found 'often', expected a number of requests a minute, 1 or more"),

@@ -78,8 +78,8 @@ def serve(
     api_key_file: Annotated[
         Path | None,
         Option(
-            help="File with one API key per line, each optionally followed by  read-only, rate=60  (requests a "
-            "minute) and  name=shop."
+            help="File with one API key per line, each optionally followed by  read-only  or  admin, rate=60  "
+            "(requests a minute) and  name=shop."
         ),
     ] = None,
     retention: Annotated[

@@ -30,7 +30,9 @@ ANSWERS = frozenset(
     }
 )
 """Allowlist of POST routes for read-only keys, none of which changes data."""
-EXPECTED = "expected  KEY [name=NAME] [read-only] [rate=REQUESTS A MINUTE]"
+ADMINISTRATION = frozenset({"/upgrade"})
+"""Routes whose requests other than reading need a key with ``admin``, as they concern all servers of the store."""
+EXPECTED = "expected  KEY [name=NAME] [read-only or admin] [rate=REQUESTS A MINUTE]"
 
 
 @dataclass
@@ -41,14 +43,22 @@ class ApiKey:
     name: str
     """Name in messages and in the deletion log."""
     read_only: bool = False
+    admin: bool = False
+    """Whether it may send the requests of :data:`ADMINISTRATION`, too."""
     rate: float = math.inf
     """Rate limit in requests per minute, also the maximum burst (token bucket)."""
     _left: float = field(default=math.inf, init=False)
     _counted: float = field(default=-math.inf, init=False)
 
-    def may(self, method: str, path: str) -> bool:
-        """Return whether the key is authorised for a request."""
-        return not self.read_only or method in READS or (method == "POST" and path in ANSWERS)
+    def refusal(self, method: str, path: str) -> str | None:
+        """Return why the key is not authorised for a request; None if it is."""
+        if method in READS or (method == "POST" and path in ANSWERS):
+            return None
+        if self.read_only:
+            return f"the API key {self.name!r} is read-only; use another key for requests that change data"
+        if path in ADMINISTRATION and not self.admin:
+            return f"the API key {self.name!r} may not switch models; use a key with the option admin"
+        return None
 
     def wait(self, now: float | None = None) -> float:
         """Count a request against the rate limit.
@@ -121,12 +131,16 @@ def _read(line: str, path: Path, number: int) -> ApiKey:
         name, equals, value = option.partition("=")
         if option == "read-only":
             found.read_only = True
+        elif option == "admin":
+            found.admin = True
         elif name == "name" and value.isprintable() and 0 < len(value) <= 100:
             found.name = value
         elif name == "rate" and equals:
             found.rate = _rate(value, path, number)
         else:
             raise DataError(f"unknown or invalid option {option!r} of a key; {EXPECTED}", path, number)
+    if found.read_only and found.admin:
+        raise DataError(f"a key is both read-only and admin; {EXPECTED}", path, number)
     return found
 
 

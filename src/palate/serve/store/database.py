@@ -28,11 +28,17 @@ from palate.system.locks import locked
 
 PATIENCE = 10
 """Timeout of locks and connections, in seconds."""
+AGAIN = 0.001
+"""Interval at which SQLite's write lock is tried, in seconds; SQLite's own handler waits for up to 0.1."""
 MIGRATION_LOCK = 0x70616C617465
 """Key of PostgreSQL's advisory lock for migrations: "palate" in hexadecimal."""
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100"}
 """Error codes of SQLite and PostgreSQL for a full disk; SQLite reports an exceeded quota as a failed write only."""
-_SAID = {"database or disk is full": "SQLITE_FULL", "file is not a database": "SQLITE_NOTADB"}
+_SAID = {
+    "database or disk is full": "SQLITE_FULL",
+    "file is not a database": "SQLITE_NOTADB",
+    "database is locked": "SQLITE_BUSY",
+}
 """Error codes by message, for Python 3.10, whose sqlite3 has no error names."""
 _WRITES = "palate_writes"
 _USED = "palate_used"
@@ -375,6 +381,29 @@ def _begin_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
     if synchronous := options.get(_WRITES):
         connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _begin_writing(connection)
     else:
         connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Begin a write transaction of SQLite, waiting for other processes' transactions."""
+    cursor, deadline = connection.connection.cursor(), time.monotonic() + PATIENCE
+    cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _begun(cursor, last=time.monotonic() > deadline):
+            time.sleep(AGAIN)
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {1000 * PATIENCE}")
+        cursor.close()
+
+
+def _begun(cursor: Any, last: bool) -> bool:
+    """Try to begin a write transaction; returns whether it did, and with ``last`` raises the error instead."""
+    try:
+        cursor.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if last or not (error_code(error) or "").startswith("SQLITE_BUSY"):
+            raise
+        return False
+    return True
