@@ -167,8 +167,8 @@ class Gate:
         if key is None:
             detail = "no known API key; send it as  Authorization: Bearer KEY"
             return problem(401, detail, {"WWW-Authenticate": "Bearer"})
-        if (detail := key.refusal(scope["method"], scope["path"])) is not None:
-            return problem(403, detail)
+        if (refusal := key.refusal(scope["method"], scope["path"])) is not None:
+            return problem(403, refusal)
         if wait := math.ceil(key.wait()):
             detail = f"the API key {key.name!r} is limited to {key.rate:g} requests a minute; try again in {wait} s"
             return problem(429, detail, {"Retry-After": str(wait)})
