@@ -214,7 +214,9 @@ def test_the_command_explains_and_scores(reviews, run, tmp_path):
     assert said.exit_code == 0, said.output
     names = [one["name"] for one in json.loads(said.stdout)]
     means = ["mean of the training ratings", "item mean + user's offset", "biased MF"]
-    assert names[:4] == ["PEPLER", *means]
+    texts = ["the most common text", "the user's previous text", "somebody else's text of the item"]
+    assert names[0] == "PEPLER"
+    assert names[-6:] == [*means, *texts]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 12
     assert lines[0].keys() == {"user_id", "item_id", "rating", "explanation", "review", "predicted"}

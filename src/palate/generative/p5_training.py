@@ -257,9 +257,7 @@ class _Families:
     def loss(self, step: int) -> Tensor:
         """Compute the loss of a batch."""
         if np.random.default_rng([self.recipe.seed, 6, step]).random() < self.settings.number_share:
-            return self.counting_loss(
-                self.settings.number_steps * self.train.gradient_accumulation_steps + step
-            )
+            return self.counting_loss(step)
         family = family_at(self.settings, step, np.random.default_rng([self.recipe.seed, 1, step]))
         examples = self._examples(family, step)
         return self.recommender.model.loss(

@@ -122,8 +122,8 @@ def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> 
     """Score references without a language model on the test interactions.
 
     Ratings: the mean of all training ratings, the item's mean with the user's offset, and biased matrix factorisation
-    with users folded in from their histories. Texts: the most common training text, and a random training text of the
-    same item.
+    with users folded in from their histories. Texts: the most common training text, a random training text of the same
+    item, and the user's newest training text, which some users repeat word for word.
     """
     cases, found = split.test, []
     view = training_view(dataset, split.known)
@@ -145,8 +145,10 @@ def reference_scores(dataset: Dataset, split: RatedTextSplit, seed: int = 0) -> 
     for item, text in zip(split.training.item.tolist(), texts, strict=True):
         of_item.setdefault(item, []).append(text)
     copied = [of_item[item][rng.integers(len(of_item[item]))] for item in cases.item.tolist()]
+    newest = dict(zip(split.training.user.tolist(), texts, strict=True))
     for name, written in (
         ("the most common text", [common] * len(cases)),
+        ("the user's previous text", [newest.get(user, common) for user in cases.user.tolist()]),
         ("somebody else's text of the item", copied),
     ):
         found.append(PeplerScores(name=name, texts=score_texts(written, cases.texts, seed), ratings=None))
