@@ -1,5 +1,6 @@
 """One user's events never affect another's answer: a server with many users against one with a single user."""
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,13 @@ def said_of(server, user, others=()):
     ]
 
 
+def check_same(said, alone):
+    """Everything is equal, and prompts to rounding: users who wait together are encoded in the same passes."""
+    if isinstance(said, list) and isinstance(said[-1], list):
+        np.testing.assert_allclose(said.pop(), alone.pop(), rtol=1e-4, atol=1e-5)
+    assert said == alone
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=INTERLEAVED)
 def test_answers_are_those_of_a_server_that_has_nobody_else(servers, steps):
@@ -78,5 +86,5 @@ def test_answers_are_those_of_a_server_that_has_nobody_else(servers, steps):
     for number, (user, step) in enumerate(steps):
         said = do(everybody, number, user, step, others=("bob", "eve"))
         if user == "ann":
-            assert said == do(alone, number, user, step)
-    assert said_of(everybody, "ann", ("bob", "eve")) == said_of(alone, "ann")
+            check_same(said, do(alone, number, user, step))
+    check_same(said_of(everybody, "ann", ("bob", "eve")), said_of(alone, "ann"))
