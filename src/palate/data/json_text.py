@@ -23,7 +23,7 @@ def read_json(data: bytes | str) -> Any:
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=unique_keys)
+        return _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError:
         raise
     except UnicodeDecodeError as error:
@@ -54,3 +54,6 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise _TwiceError(f"the key {twice!r} occurs twice in one object")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)  # json.loads would create one for each call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class _History:
         known: ChainMap[str, Content] = ChainMap({}, self.known)
         latest: dict[str, int] = {}
         for number, event in enumerate(sent):
-            event_id = event.event_id or uuid.uuid4().hex
+            event_id = event.event_id or os.urandom(16).hex()
             found, stored = known.get(event_id), self.current.get(event.item_id)
             last = latest.get(event.item_id, None if stored is None else stored["timestamp"])
             if event.timestamp is not None:
