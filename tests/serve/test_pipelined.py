@@ -1,5 +1,6 @@
-"""Statements for PostgreSQL: arrays as text, and look-ups by index."""
+"""PostgreSQL: arrays as text, look-ups by index, and connections that are cut."""
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,3 +49,16 @@ def test_many_events_are_looked_up_by_index_and_never_by_reading_the_whole_table
             plan = "\n".join(line for (line,) in driver.execute(f"EXPLAIN {sql}", arrays))
             assert "Index Scan using events_by" in plan, plan
             assert "Scan on events" not in plan, plan
+
+
+def test_a_connection_that_was_cut_a_moment_ago_costs_no_request(store, postgres):
+    cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'pipelined'"
+    store.append({"ann": [Event("a", 3.0, 1)]})
+    with psycopg.connect(
+        host="127.0.0.1", port=postgres.port, user="palate", dbname="postgres", autocommit=True
+    ) as other:
+        for number in range(2, 5):
+            assert set(other.execute(cut).fetchall()) == {(True,)}
+            assert store.append({"ann": [Event("a", 3.0, number)]})["ann"].version == number
+            assert set(other.execute(cut).fetchall()) == {(True,)}
+            assert store.history("ann").version == number

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import selectors
 import sqlite3
 import sys
 import threading
@@ -41,9 +43,11 @@ _SAID = {
 }
 """Error codes by message, for Python 3.10, whose sqlite3 has no error names."""
 _WRITES = "palate_writes"
+_LOGGED = "palate_logged"
 _USED = "palate_used"
+_flush = getattr(os, "fdatasync", os.fsync)
 IDLE = 1.0
-"""Time after which an unused connection to PostgreSQL is checked before its next use, in seconds."""
+"""Time after which an unused connection to PostgreSQL is checked by a round trip before its next use, in seconds."""
 
 
 class Database:
@@ -66,6 +70,9 @@ class Database:
         self._scrub_after = 0.0
         self.full = False  # whether the last write failed for a full disk
         self._inode: int | None = None
+        self._file = os.path.realpath(
+            self.url.database or ""
+        )  # SQLite's log stands beside it, not beside a link
         self.engine = _engine(self.url)
         with self._creation_lock(), self._converting_errors():
             self._migrate()
@@ -92,7 +99,7 @@ class Database:
         """
         self.check_file()
         with self._converting_errors(), self._write_lock(), self.engine.connect() as connection:
-            connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
+            connection = connection.execution_options(**{_WRITES: True})
             with (
                 _pipeline(connection) if pipelined and not self.sqlite else nullcontext(),
                 connection.begin(),
@@ -101,6 +108,9 @@ class Database:
                     connection.execute(text("SET LOCAL synchronous_commit = off"))
                 yield connection
             self.full = False
+            logged = connection.info.get(_LOGGED)
+        if durable and logged:
+            self._flush_log()
 
     def will_scrub(self, connection: Connection) -> None:
         """Mark SQLite's file for scrubbing, within a transaction that deletes data; survives a crash."""
@@ -157,6 +167,23 @@ class Database:
             cursor.close()
         if busy:
             raise StoreError(f"{self.name}: the write-ahead log is in use by readers; repeat the request")
+
+    def _flush_log(self) -> None:
+        """Flush SQLite's write-ahead log, which makes all transactions committed so far durable.
+
+        SQLite would flush within the transaction, and let all other writers wait for that.
+        """
+        try:
+            log = os.open(f"{self._file}-wal", os.O_RDWR)
+            try:
+                _flush(log)
+            finally:
+                os.close(log)
+        except OSError as error:
+            raise StoreError(
+                f"{self.name}: the write-ahead log cannot be flushed ({error.strerror}), so that a power failure may "
+                "undo what was written; check the disk, and repeat the request"
+            ) from error
 
     def check_file(self) -> None:
         """Raise :class:`StoreError` if SQLite's file was replaced since it was opened, as writes would be lost."""
@@ -359,8 +386,8 @@ def _note_use(_connection: Any, record: Any) -> None:
 
 
 def _check_idle(engine: Engine, connection: Any, record: Any, _proxy: Any) -> None:
-    """Have a connection replaced that has been idle and was closed; a check each time would be a round trip more."""
-    if time.monotonic() - record.info.get(_USED, math.inf) < IDLE:
+    """Have a connection replaced that was closed since its last use; a check each time would be a round trip more."""
+    if time.monotonic() - record.info.get(_USED, math.inf) < IDLE and not _has_news(connection):
         return
     try:
         engine.dialect.do_ping(connection)
@@ -368,19 +395,30 @@ def _check_idle(engine: Engine, connection: Any, record: Any, _proxy: Any) -> No
         raise DisconnectionError from error
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _has_news(connection: Any) -> bool:
+    """Return whether an idle connection has received something, such as the server's goodbye."""
+    try:
+        with selectors.DefaultSelector() as ready:
+            ready.register(connection.fileno(), selectors.EVENT_READ)
+            return bool(ready.select(0))
+    except (OSError, ValueError, sys.modules["psycopg"].Error):  # closed on this side
+        return True
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        cursor.execute("PRAGMA journal_mode = WAL")
-    for pragma in ("foreign_keys = ON", "secure_delete = ON"):
+    (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        (mode,) = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+    record.info[_LOGGED] = mode == "wal"  # not on file systems without shared memory
+    synchronous = "NORMAL" if record.info[_LOGGED] else "FULL"  # Database.writing flushes the log
+    for pragma in ("foreign_keys = ON", "secure_delete = ON", f"synchronous = {synchronous}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if synchronous := options.get(_WRITES):
-        connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+    if connection.get_execution_options().get(_WRITES):
         _begin_writing(connection)
     else:
         connection.exec_driver_sql("BEGIN")
