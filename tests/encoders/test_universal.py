@@ -16,6 +16,7 @@ from palate.encoders.estimates import (
     Reading,
     Seen,
     _among_best,
+    _long_enough,
     _reached,
     estimate_history,
     on_scale,
@@ -207,6 +208,21 @@ def test_the_chance_of_enough_interactions_is_that_of_a_beta_binomial_distributi
             missing = max(3 - int(count[0, at]), 0)
             expected = betabinom.sf(missing - 1, more, float(first[0, at]), float(second[0, at]))
             assert float(found[node, at]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_chance_of_a_long_enough_history_is_the_share_of_those_among_the_longer_ones():
+    lengths = np.sort(np.random.default_rng(0).lognormal(5, 0.9, 400)).round() + 30
+    quantiles = torch.tensor(np.quantile(lengths, np.linspace(0, 1, 257)), dtype=torch.float32)[None]
+    seen, least = torch.tensor([[12.0], [60.0], [300.0]]), torch.tensor([[5.0, 40.0, 100.0, 350.0, 5000.0]])
+    found = _long_enough(least, seen, quantiles)
+    for user, length in enumerate(seen[:, 0].tolist()):
+        longer = lengths[lengths > length]
+        expected = [(longer >= one).mean() if one > length else 1 for one in least[0].tolist()]
+        assert found[user].mean(dim=0).tolist() == pytest.approx(expected, abs=0.02)
+    assert (found[:, :-1] <= found[:, 1:]).all()  # the longer quarters first reach a length
+    longest = quantiles.max() + 1
+    beyond = _long_enough(torch.stack([1.5 * longest, 3 * longest])[None], longest[None, None], quantiles)
+    assert beyond[0].tolist() == [[0, 0], [0, 0], [1, 0], [1, 0]]
 
 
 def test_the_taste_is_the_posterior_mean_of_a_normal_distribution(dataset, summary):

@@ -229,7 +229,10 @@ def estimate_history(seen: Seen, p: PopulationInputs, complete: Tensor | None = 
         varied = more * (1 - chance) * (1 + (unseen - 1).clamp(min=0) / (first + second + 1)[:, None])
         score = (seen.weight[:, None] + more * each) / final.clamp(min=1e-6) / expected
         score_sd = varied.clamp(min=0).sqrt() * each / final.clamp(min=1e-6) / expected
-        lacking = (length[..., None] * expected >= p.min_count[:, None]).float()
+        lacking = _long_enough(p.min_count / expected[:, 0], seen.length, p.lengths)
+        if complete is not None:
+            enough = (length[..., None] * expected >= p.min_count[:, None]).float()
+            lacking = torch.where(complete[:, None, None], enough, lacking)
     else:
         came = torch.maximum(more, torch.where(unseen > 0, least, torch.zeros_like(least)))
         final = (seen.count[:, None] + came).clamp(min=1e-6)
@@ -366,6 +369,30 @@ def _final_lengths(length: Tensor, quantiles: Tensor) -> Tensor:
     found = quantiles.gather(1, low) * (1 - part) + quantiles.gather(1, (low + 1).clamp(max=last)) * part
     beyond = length * (1 + nodes)  # for users with the longest history of all
     return torch.where(start >= last, beyond, found).maximum(length + 1).round()
+
+
+def _long_enough(least: Tensor, length: Tensor, quantiles: Tensor) -> Tensor:
+    """Compute the probability that the full history has at least ``least`` interactions, [B, N, L].
+
+    The longer histories are divided into N equal parts, whose medians are the lengths of :func:`_final_lengths`. A
+    comparison of these medians alone would make the average jump by 1 / N where one of them reaches ``least``.
+
+    Args:
+        least: Minimum length by category, [A, L].
+        length: Observed lengths, [B, 1].
+        quantiles: Quantiles of the lengths of the population's histories, [A, Q].
+    """
+    quantiles, least = (table.expand(len(length), -1).contiguous() for table in (quantiles, least))
+    last = quantiles.shape[1] - 1
+    start = torch.searchsorted(quantiles, length, right=True).float().clamp(max=last)[..., None]  # [B, 1, 1]
+    above = torch.searchsorted(quantiles, least).clamp(min=1, max=last)
+    low, high = quantiles.gather(1, above - 1), quantiles.gather(1, above)
+    place = above - 1 + ((least - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    shorter = (place[:, None] - start) / (last - start).clamp(min=1)  # share of the longer histories
+    beyond = (least / length - 1)[:, None]  # for users with the longest history of all
+    parts = torch.arange(1, len(NODES) + 1, device=length.device)[:, None]
+    found = (parts - len(NODES) * torch.where(start >= last, beyond, shorter)).clamp(0, 1)
+    return torch.where((least <= length)[:, None], 1.0, found)
 
 
 def _reached(count: Tensor, unseen: Tensor, first: Tensor, second: Tensor, least: Tensor) -> Tensor:
