@@ -97,7 +97,7 @@ def main() -> None:
     print("| | window | expected F1 | answered | promised | reached | reached − promised |")
     print("|---|---:|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as scratch:
-        places = {path.name: path for path in chosen.data}
+        places = {str(path): path for path in chosen.data}
         places |= prepared_shops(chosen.shops, Path(scratch))
         for name, place in places.items():
             dataset = load_dataset(place)

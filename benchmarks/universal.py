@@ -196,7 +196,7 @@ def main() -> None:
     chosen = parser.parse_args()
     network = network_of(chosen.network, chosen.estimates)
     with tempfile.TemporaryDirectory() as scratch:
-        places = {path.name: path for path in chosen.data}
+        places = {str(path): path for path in chosen.data}
         places |= prepared_shops((chosen.shops or SHOPS) if chosen.shops is not None else (), Path(scratch))
         for name, place in places.items():
             dataset = load_dataset(place)
