@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from palate.serve.store.changes import Event
-from palate.serve.store.pipelined import CURRENT, KNOWN, array_literal
+from palate.serve.store.pipelined import CURRENT, KNOWN
 from palate.serve.store.store import UserStore
+from palate.serve.store.unnest import array_literal
 
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 arrays = st.one_of(
     st.tuples(st.just("text"), st.lists(texts | st.sampled_from(["NULL", "", '{"a",b}', "\\N"]) | st.none())),
     st.tuples(st.just("bigint"), st.lists(st.integers(-(2**63), 2**63 - 1) | st.none())),
+    st.tuples(st.just("bytea"), st.lists(st.binary() | st.none())),
     st.tuples(st.just("float8"), st.lists(st.floats(allow_nan=False) | st.none())),
 )
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from palate.serve.store.unnest import array_literal
+
 CREATE = """
 INSERT INTO users (user_id, version)
 SELECT given.user_id, 0 FROM unnest(%(names)s::text[]) AS given (user_id)
@@ -123,14 +125,3 @@ def _execute(connection: Connection, sql: str, parameters: Mapping[str, Sequence
     driver: Any = connection.connection.driver_connection
     arrays = {name: array_literal(values) for name, values in parameters.items()}
     return driver.cursor(row_factory=namedtuple_row).execute(sql, arrays)
-
-
-def array_literal(values: Sequence[str | float | None]) -> str:
-    """Return PostgreSQL's text form of an array, which takes psycopg itself several times as long."""
-    return "{" + ",".join(map(_element, values)) + "}"
-
-
-def _element(value: str | float | None) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "NULL" if value is None else str(value)

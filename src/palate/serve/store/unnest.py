@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, ColumnElement, TableValuedAlias, Tuple, bindparam, column, func, select
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    TableValuedAlias,
+    Text,
+    Tuple,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
 
 
 def among(which: ColumnElement[Any] | Tuple, values: Sequence[Any]) -> ColumnElement[bool]:
@@ -20,7 +32,7 @@ def unnested(columns: Mapping[str, Column[Any]], rows: Sequence[Mapping[str, Any
 
     Args:
         columns: The columns that the values under these keys belong to.
-        rows: The rows; all values of a column have the same Python type, or are None.
+        rows: The rows.
     """
     types = [one.type for one in columns.values()]
     return _unnested(types, [tuple(row[name] for name in columns) for row in rows], list(columns))
@@ -31,9 +43,23 @@ def _unnested(
 ) -> TableValuedAlias:
     named = names or [f"value_{number}" for number in range(len(types))]
     arrays = (
-        bindparam(None, [row[number] for row in rows], type_=ARRAY(kind)) for number, kind in enumerate(types)
+        cast(literal(array_literal([row[number] for row in rows]), Text), ARRAY(kind))
+        for number, kind in enumerate(types)
     )
     table = func.unnest(*arrays).table_valued(
         *(column(name, kind) for name, kind in zip(named, types, strict=True)), name="given"
     )
     return table.render_derived()
+
+
+def array_literal(values: Sequence[str | bytes | float | None]) -> str:
+    """Return PostgreSQL's text form of an array, which takes psycopg itself several times as long."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: str | bytes | float | None) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
+    return "NULL" if value is None else str(value)
