@@ -53,10 +53,10 @@ class Writer(threading.Thread):
                 self.number += 1
 
 
-def kill_and_check(run, folder, rounds):
+def kill_and_check(run, folder, rounds, workers=1):
     store, numbers, draw = folder / "users.sqlite", [0, 0, 0], random.Random(0)
     for _ in range(rounds):
-        with started(run, folder, "--store", store) as server:
+        with started(run, folder, "--store", store, "--workers", workers) as server:
             writers = [Writer(server.url, f"w{n}", numbers[n]) for n in range(3)]
             for writer in writers:
                 writer.start()
@@ -88,6 +88,11 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_is_doubled(run, tmp_p
 @pytest.mark.slow
 def test_what_was_acknowledged_survives_fifty_kills(run, tmp_path):
     kill_and_check(run, tmp_path, 50)
+
+
+@pytest.mark.slow
+def test_what_two_workers_acknowledged_survives_five_kills(run, tmp_path):
+    kill_and_check(run, tmp_path, 5, workers=2)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

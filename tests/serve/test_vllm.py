@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(PYTHON not in os.environ, reason="vLLM is not installed; run  make test-engine"),
 ]
+OWN = os.environ.get("PALATE_ENGINE_RUN")
 USERS = 50
 CHAT = (
     "<s>{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
@@ -126,29 +127,24 @@ def assert_serves(serve, run, url, people, name=None):
     return server
 
 
+@pytest.mark.skipif(OWN is None, reason="no run of one's own is named")
+def test_a_given_run_writes_its_models_answers(serve, data, people, tmp_path):
+    run = Path(OWN)
+    with vllm(backbone_of(run, tmp_path / "frozen", data), "float32", tmp_path / "frozen.log") as url:
+        answers_as_it_is(serve, run, url, people)
+
+
+@pytest.mark.skipif(OWN is not None, reason="a run of one's own is named")
 def test_frozen_full_and_lora_merged_write_the_models_answers(serve, data, people, train, base, tmp_path):
-    chat = train("chat", base, train="frozen", chat=True)
+    frozen, chat = (train(name, base, train="frozen", chat=name == "chat") for name in ("frozen", "chat"))
     lora = train("lora", base, train="lora", lora_r=4)
     full = train("full", base, train="full")
     adapter = backbone_of(lora, tmp_path / "adapter", data, weights="adapter")
-    own = os.environ.get("PALATE_ENGINE_RUN")
-    frozen = Path(own) if own else train("frozen", base, train="frozen")
-    arguments = () if own else ("--enable-lora", "--lora-modules", f"taste={adapter}")
-    served = backbone_of(frozen, tmp_path / "frozen", data) if own else base
-    with vllm(served, "float32", tmp_path / "frozen.log", *arguments) as url:
-        server = assert_serves(serve, frozen, url, people, "backbone")
-        fingerprint = writer(frozen, url, "backbone").fingerprint()
-        print("frozen, float32:", fingerprint)
-        assert fingerprint.same_tokens
-        assert fingerprint.apart < 1e-3
-        mixed_batches(url, palate.load_model(frozen), people)
-        streaming(server, people)
-        what_is_wrong(url, palate.load_model(frozen), people)
-        if not own:
-            adapters(url, lora, people)
-            chat_completions(url, chat, people, tmp_path / "messages")
-    if own:
-        return
+    arguments = ("--enable-lora", "--lora-modules", f"taste={adapter}")
+    with vllm(base, "float32", tmp_path / "frozen.log", *arguments) as url:
+        answers_as_it_is(serve, frozen, url, people)
+        adapters(url, lora, people)
+        chat_completions(url, chat, people, tmp_path / "messages")
     for run, name in ((lora, "merged"), (full, "full")):
         with vllm(backbone_of(run, tmp_path / name, data), "float32", tmp_path / f"{name}.log") as url:
             assert_serves(serve, run, url, people)
@@ -160,6 +156,19 @@ def test_frozen_full_and_lora_merged_write_the_models_answers(serve, data, peopl
         print("full, bfloat16:", found)
         assert found.same
         narrow_log_probabilities(url, palate.load_model(full), people)
+
+
+def answers_as_it_is(serve, run, url, people):
+    """A run around the engine's own backbone, in float32: answers, weights, batches, streams, and what is refused."""
+    server = assert_serves(serve, run, url, people, "backbone")
+    fingerprint = writer(run, url, "backbone").fingerprint()
+    print("frozen, float32:", fingerprint)
+    assert fingerprint.same_tokens
+    assert fingerprint.apart < 1e-3
+    model = palate.load_model(run)
+    mixed_batches(url, model, people)
+    streaming(server, people)
+    what_is_wrong(url, model, people)
 
 
 def mixed_batches(url, model, people):
