@@ -1,9 +1,12 @@
 """Training from a model without a catalogue: improves on dev users, or keeps the initial weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from palate.backbones.spelling import spelled
+from palate.config.load import load_recipe
 from palate.config.recipe import ModelSettings
 from palate.encoders.estimates import PopulationInputs, Reading
 from palate.errors import RecipeError
@@ -17,6 +20,7 @@ from palate.training.train import _trained_part, train_run
 from tiny import tiny_recipe, unbound_model
 from tiny_causal import save_causal
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 TRAIN = {"max_steps": 4, "eval_steps": 2, "auxiliary_weight": 1.0}
 
 
@@ -188,6 +192,14 @@ def test_latent_queries_are_added_to_a_start_and_trained_with_it(
     other = {"user_encoder": {**added["user_encoder"], "num_layers": 3}}
     with pytest.raises(RecipeError, match="in more than latent; give only latent"):
         trained(start, tiny_data, tmp_path / "other", other, tiny_sentence_encoder)
+
+
+def test_the_recipe_with_latent_queries_fits_the_packaged_model(tiny_data, tiny_sentence_encoder, tmp_path):
+    encoder = load_recipe(RECIPES / "own-data-latent.yaml").model.user_encoder
+    added = {"user_encoder": encoder.model_dump(exclude_unset=True)}
+    run, _ = trained("packaged", tiny_data, tmp_path, added, tiny_sentence_encoder, max_steps=0)
+    latent = load_model(run, device="cpu").settings.user_encoder.latent
+    assert latent.num_queries == encoder.latent.num_queries
 
 
 def _inputs(model):

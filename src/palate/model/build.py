@@ -16,6 +16,7 @@ from palate.backbones.source import BackboneSource
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import RandomT5Settings, Recipe, TextSettings
 from palate.config.registry import user_encoders
+from palate.config.section import Section
 from palate.data.population import summarise
 from palate.encoders.catalogue_free import UniversalEncoder
 from palate.encoders.equipped import EquippedEncoder
@@ -216,13 +217,8 @@ def _started(
             f"model.start: {name} has a {kind!r} user encoder, whose weights are of one catalogue; give a model with "
             "a 'universal' one, or take its user encoder with model.user_encoder_from"
         )
-    given, start = recipe.model.user_encoder, settings.user_encoder
-    if recipe.model.added_latent is not None and given.model_copy(
-        update={"latent": None, "own": getattr(start, "own", 0)}
-    ) != start.model_copy(update={"latent": None}):
-        raise RecipeError(
-            f"model.user_encoder: {given} differs from that of {name} in more than latent; give only latent"
-        )
+    if recipe.model.added_latent is not None:
+        _check_added_latent(recipe.model.user_encoder, settings.user_encoder, name)
     exchanged = recipe.model.exchanged_backbone
     loaded = None if exchanged is None else load_backbone(exchanged)
     model = load_model(name, device="cpu")
@@ -239,6 +235,20 @@ def _started(
     if exchanged is not None:
         _check_what_is_read(backbone, recipe, dataset, task, most, tell, model.settings.user_encoder)
     return BuiltBackbone(backbone, model.settings.backbone, most, torch.get_rng_state(), model)
+
+
+def _check_added_latent(given: Section, start: Section, name: str) -> None:
+    """Check that a recipe which adds latent queries to a model's user encoder changes none of its other settings."""
+    other = [
+        f"{key}={value!r} (there {getattr(start, key)!r})"
+        for key, value in given
+        if key not in ("latent", "own")
+        and value not in (getattr(start, key), type(given).model_fields[key].default)
+    ]
+    if other:
+        raise RecipeError(
+            f"model.user_encoder: {', '.join(other)} differs from that of {name} in more than latent; give only latent"
+        )
 
 
 def _tokenizer_texts(
