@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from palate.evaluation.metrics import label_f1, score_preferences, weighted_f1
+from palate.evaluation.metrics import (
+    label_f1,
+    mean_difference,
+    outcomes_of,
+    paired_difference,
+    score_preferences,
+    weighted_f1,
+)
 from palate.schema import Preferences, membership
 
 SHAPES = st.tuples(st.just(2), st.integers(1, 12), st.integers(2, 6))
@@ -88,3 +95,23 @@ def test_perfect_answers_score_one_and_empty_ones_zero():
         score = score_preferences(truth, predicted, 6).joint.f1
         assert (score.value, score.low, score.high) == (expected, expected, expected)
     assert score_preferences(nothing, truth, 6).liked.f1.value == 0
+
+
+def test_a_mean_difference_over_windows_leaves_out_absent_users_and_draws_users_with_all_their_windows():
+    rng = np.random.default_rng(0)
+    truth, first, second = rng.random((3, 80, 5)) < 0.4
+    present = np.stack([np.ones(80, bool), np.arange(80) < 30])
+    one, other = (
+        np.stack([outcomes_of(truth, said) * rows[:, None, None] for rows in present])
+        for said in (first, second)
+    )
+    found = mean_difference(one, other)
+    parts = [
+        weighted_f1(truth[rows], first[rows]) - weighted_f1(truth[rows], second[rows]) for rows in present
+    ]
+    assert found.value == pytest.approx(np.mean(parts))
+    assert found.low < found.value < found.high
+    twice = mean_difference(one[:1].repeat(2, axis=0), other[:1].repeat(2, axis=0))
+    assert twice == paired_difference(
+        truth, first, second
+    )  # a second window of the same outcomes tells nothing more

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from palate.config.load import load_recipe
 from palate.config.recipe import ModelSettings
 from palate.encoders.estimates import PopulationInputs, Reading
 from palate.errors import RecipeError
-from palate.evaluation.dev import DevUsers
+from palate.evaluation.dev import DevScore, DevUsers
 from palate.evaluation.predictors.personalized import PersonalizedPredictor
 from palate.evaluation.predictors.view import ViewInTemplate
 from palate.model.config import model_settings
@@ -69,9 +70,30 @@ def test_a_start_that_no_step_is_better_than_is_kept(start, tiny_data, tmp_path,
     monkeypatch.setattr("palate.training.train.DevUsers.score", lambda *_: _score(next(scores, 0.3)))
     run, said = trained(start, tiny_data, tmp_path, learning_rate=1.0)
     assert any(
-        line.startswith("no step was better than the start, which is kept: dev F1 0.300") for line in said
+        line.startswith("no step was surely better than the start, which is kept: dev F1 0.300")
+        for line in said
     )
     assert weights_that_differ(load_model(start, device="cpu"), load_model(run, device="cpu")) == set()
+
+
+def test_a_step_that_is_better_by_chance_alone_does_not_replace_the_start(
+    start, tiny_data, tmp_path, monkeypatch
+):
+    outcomes = np.zeros((3, 1, 40, 3, 2), dtype=np.bool_)  # a score's, of one window and 40 users
+    outcomes[:, :, :, 2, 0] = True
+    outcomes[0, :, :20, :2, 0] = True
+    outcomes[1, :, 1:22, :2, 0] = True  # 2 users better, 1 worse
+    outcomes[2, :, :20, :2, 0] = True
+    scores = iter([DevScore(0.667, 0.0, outcomes[0]), DevScore(0.689, 0.0, outcomes[1])])
+    last = DevScore(0.667, 0.0, outcomes[2])
+    monkeypatch.setattr("palate.training.train.DevUsers.score", lambda *_: next(scores, last))
+    run, _ = trained(start, tiny_data, tmp_path / "chance", learning_rate=1.0)
+    assert model_settings(run).training.best_step == 0
+    outcomes[2, :, :35, :2, 0] = True
+    scores = iter([DevScore(0.667, 0.0, outcomes[0])])
+    last = DevScore(0.933, 0.0, outcomes[2])
+    run, _ = trained(start, tiny_data, tmp_path / "sure", learning_rate=1.0)
+    assert model_settings(run).training.best_step == 2
 
 
 def test_weights_are_chosen_by_what_the_user_encoder_decides_and_the_record_is_of_the_answers(
@@ -90,8 +112,6 @@ def test_weights_are_chosen_by_what_the_user_encoder_decides_and_the_record_is_o
 
 
 def _score(f1):
-    from palate.evaluation.dev import DevScore
-
     return DevScore(f1, 0.0)
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from palate.data.windows import make_examples
-from palate.evaluation.evaluate import ask
+from palate.evaluation.evaluate import ReadAnswers, ask
+from palate.evaluation.metrics import mean_difference, outcomes_of
 from palate.evaluation.predictors.controls import AnotherUsersHistory, Population
 from palate.model.record import DevScores
-from palate.schema import Examples, UserChoice
+from palate.schema import Bools, Examples, UserChoice, membership
 
 if TYPE_CHECKING:
     from palate.config.recipe import Recipe
@@ -22,7 +25,7 @@ FEWEST = 10
 """Minimum number of dev users with longer histories for a window size, if only such users are scored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DevScore:
     """A predictor's score on dev users, averaged over the recipe's window sizes."""
 
@@ -30,6 +33,17 @@ class DevScore:
     """Weighted F1 of the liked categories."""
     unreadable: float
     """Fraction of answers that can be parsed neither to labels nor to the statement that there are none."""
+    outcomes: Bools | None = None
+    """Outcomes of the U dev users by window, [W, U, 3, L], all False for users that a window leaves out; optional."""
+
+    def is_above(self, other: DevScore) -> bool:
+        """Tell whether F1 is higher than another predictor's with 95% confidence, by a paired bootstrap over users.
+
+        Without outcomes, F1 alone is compared.
+        """
+        if self.outcomes is None or other.outcomes is None:
+            return self.f1 > other.f1
+        return mean_difference(self.outcomes, other.outcomes).low > 0
 
 
 class DevUsers:
@@ -55,7 +69,20 @@ class DevUsers:
     def score(self, predictor: Predictor) -> DevScore:
         """Score a predictor on all dev users."""
         answers = [ask(predictor, examples, self.task) for examples in self.examples]
-        return DevScore(mean(one.liked_f1 for one in answers), mean(one.unreadable for one in answers))
+        return DevScore(
+            mean(one.liked_f1 for one in answers),
+            mean(one.unreadable for one in answers),
+            self._outcomes(answers),
+        )
+
+    def _outcomes(self, answers: list[ReadAnswers]) -> Bools:
+        """Stack the outcomes of the liked labels, [W, U, 3, L]."""
+        users, labels = self.dataset.users("dev"), len(self.task.label_names)
+        found = np.zeros((len(answers), len(users), 3, labels), dtype=np.bool_)
+        for into, examples, one in zip(found, self.examples, answers, strict=True):
+            rows = np.searchsorted(users, examples.user_index)
+            into[rows] = outcomes_of(*(membership(part.liked, labels) for part in (one.truth, one.said)))
+        return found
 
     def compared(self, predictor: Predictor) -> DevScores:
         """Score a predictor and baselines without the user's own history."""

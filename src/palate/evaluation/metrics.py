@@ -107,17 +107,30 @@ def paired_difference(truth: Bools, first: Bools, second: Bools, seed: int = 0) 
     Returns:
         The first's F1 minus the second's, with a percentile interval of a paired bootstrap over users.
     """
-    labels = truth.shape[1]
-    outcomes = np.concatenate([outcomes_of(truth, first), outcomes_of(truth, second)], axis=2)  # [B, 3, 2L]
-    total = outcomes.sum(axis=0, dtype=np.float64)
-    resampled = resampled_sums(outcomes, np.random.default_rng(seed))
+    return mean_difference(outcomes_of(truth, first)[None], outcomes_of(truth, second)[None], seed)
 
-    def difference(sums: _Sums) -> _Sums:
-        found: _Sums = weighted_scores(sums[..., :labels])[2] - weighted_scores(sums[..., labels:])[2]
-        return found
 
-    low, high = np.quantile(difference(resampled), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return Score(value=float(difference(total)), low=float(low), high=float(high))
+def mean_difference(first: Bools, second: Bools, seed: int = 0) -> Score:
+    """Compare the mean weighted F1 of two predictors over W windows of the same B users.
+
+    Args:
+        first: Outcomes of the first predictor by window, [W, B, 3, L]; False for users that a window leaves out.
+        second: Outcomes of the second predictor.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The first's mean F1 minus the second's, with a percentile interval of a paired bootstrap over users, who are
+        drawn together with all their windows.
+    """
+    labels = first.shape[-1]
+    total: list[_Sums] = []
+    resampled: list[_Sums] = []
+    for outcomes in np.concatenate([first, second], axis=3):  # [B, 3, 2L]
+        sums = outcomes.sum(axis=0, dtype=np.float64), resampled_sums(outcomes, np.random.default_rng(seed))
+        for of_window, one in zip((total, resampled), sums, strict=True):
+            of_window.append(weighted_scores(one[..., :labels])[2] - weighted_scores(one[..., labels:])[2])
+    low, high = np.quantile(np.mean(resampled, axis=0), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Score(value=float(np.mean(total)), low=float(low), high=float(high))
 
 
 def score_means(values: Doubles, seed: int = 0) -> list[Score]:

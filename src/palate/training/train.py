@@ -16,7 +16,7 @@ import torch
 from accelerate import PartialState
 
 from palate.backbones.base import checkpoint_activations
-from palate.config.recipe import Recipe
+from palate.config.recipe import ModelSettings, Recipe
 from palate.config.registry import user_encoders
 from palate.data.dataset import load_dataset
 from palate.encoders.catalogue_free import UniversalEncoder
@@ -214,7 +214,7 @@ def _train_model(
     predictor = PersonalizedPredictor.by_recipe(model, recipe.name, recipe)
     with _opened(recipe, run, dataset, device):
         trainer = _trainer(shared, run, predictor, dev, batches, clock, device)
-        _run_trainer(trainer, run, tell, progress, starts=recipe.model.start is not None)
+        _run_trainer(trainer, run, tell, progress, model=recipe.model)
         if trainer.is_world_process_zero():
             predictor = _calibrated(predictor, dataset, recipe.windows.kind)
             record = _record(recipe, dataset, trainer, dev.compared(predictor))
@@ -252,9 +252,16 @@ def _check_answers(recipe: Recipe) -> None:
 
 
 def _run_trainer(
-    trainer: PersonalizedTrainer, run: RunFolder, tell: Callable[[str], None], progress: bool, starts: bool
+    trainer: PersonalizedTrainer,
+    run: RunFolder,
+    tell: Callable[[str], None],
+    progress: bool,
+    model: ModelSettings,
 ) -> None:
-    """Train, and load the weights with the best dev score, which may be the initial ones."""
+    """Train, and load the weights with the best dev score, which may be the initial ones.
+
+    Weights that can answer already, of ``model.start``, are replaced only by those that are better beyond chance.
+    """
     shown = TrainingReport(trainer.clock, tell, progress)
     trainer.add_callback(shown)
     if trainer.is_world_process_zero() and not missing_modules("tensorboard"):
@@ -265,8 +272,10 @@ def _run_trainer(
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
-    elif starts:
-        tell(f"dev F1 {trainer.keep_start():.3f} before the training")
+    if model.start is not None and not (checkpoint and model.exchanged_backbone is not None):
+        before = trainer.keep_start(strictly=model.exchanged_backbone is None, resumes=checkpoint is not None)
+        if not checkpoint:
+            tell(f"dev F1 {before:.3f} before the training")
     with shown:
         trainer.train(resume_from_checkpoint=checkpoint)
     trainer.plain.load_weights(trainer.best_weights)
@@ -363,7 +372,7 @@ def _warn(record: TrainingRecord | None, tell: Callable[[str], None]) -> None:
 def _ended(record: TrainingRecord) -> str:
     dev = record.dev
     if record.best_step == 0:
-        return f"no step was better than the start, which is kept: dev F1 {dev.f1:.3f}"
+        return f"no step was surely better than the start, which is kept: dev F1 {dev.f1:.3f}"
     other = "" if dev.another_user is None else f"{dev.another_user:.3f} with another user's history, "
     return (
         f"best dev F1 {dev.f1:.3f} at step {record.best_step:,} ({other}{dev.population:.3f} for the answer that "

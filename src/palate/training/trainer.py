@@ -87,6 +87,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         count = settings.sampled_tokens
         self.sampler = TokenSampler.of(model, count, arguments.seed) if count else None
         self.best_score, self.best_step, self.worse = -1.0, 0, 0
+        self.start: DevScore | None = None
         encoder = model.user_encoder
         seen = encoder.trained_on_data() if isinstance(encoder, BindsToData) else encoder.parameters()
         viewing = {id(weight) for weight in seen}
@@ -227,7 +228,7 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         metrics = {f"{metric_key_prefix}_norm_{name}": norm for name, norm in self.norms().items()}
         if self._can_be_asked():
             score = broadcast_object_list([self.score() if self.args.should_save else None])[0]
-            self._keep_if_best(score.f1)
+            self._keep_if_best(score)
             metrics |= {
                 f"{metric_key_prefix}_f1": score.f1,
                 f"{metric_key_prefix}_unreadable": score.unreadable,
@@ -243,9 +244,9 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         step = self.state.global_step
         return not self.speaks or not self.clock.alone(step - 1) or self.clock.progress(step) >= 1.0
 
-    def _keep_if_best(self, score: float) -> None:
-        if score > self.best_score:
-            self.best_score, self.best_step, self.worse = score, self.state.global_step, 0
+    def _keep_if_best(self, score: DevScore) -> None:
+        if score.f1 > self.best_score and (self.start is None or score.is_above(self.start)):
+            self.best_score, self.best_step, self.worse = score.f1, self.state.global_step, 0
             if self.args.should_save:
                 self.plain.save_weights(self.best_weights)
         else:
@@ -253,12 +254,23 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         patience = self.settings.early_stopping_patience
         self.control.should_training_stop |= patience is not None and self.worse >= patience
 
-    def keep_start(self) -> float:
-        """Score the initial weights, and keep them as the best so far."""
+    def keep_start(self, strictly: bool, resumes: bool) -> float:
+        """Score the initial weights, and keep them as the best so far unless a training is resumed.
+
+        Args:
+            strictly: Other weights replace them only if their score is higher beyond chance.
+            resumes: Whether best weights have been restored.
+
+        Returns:
+            Their score.
+        """
         self.model.eval()
-        self._keep_if_best(self.score().f1)
+        score = self.score()
         self.model.train()
-        return self.best_score
+        if not resumes:
+            self._keep_if_best(score)
+        self.start = score if strictly else None
+        return score.f1
 
     def resume(self) -> str | None:
         """Restore clock and best score of the newest complete checkpoint, and remove what is damaged.
