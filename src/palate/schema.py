@@ -12,7 +12,9 @@ import numpy.typing as npt
 Split: TypeAlias = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Feedback: TypeAlias = Literal["ratings", "implicit"]
-QuestionKind: TypeAlias = Literal["preference", "liked", "disliked", "yes-no", "pair", "rating"]
+QuestionKind: TypeAlias = Literal[
+    "preference", "liked", "disliked", "yes-no", "pair", "rating", "item-yes-no", "item-pair"
+]
 WindowKind: TypeAlias = Literal["recent", "random"]
 ConditioningKind: TypeAlias = Literal["prompt", "cross-attention"]
 LabelRule: TypeAlias = Literal["thresholds", "own-mean", "quantiles"]

@@ -176,7 +176,7 @@ def test_plain_names_are_the_tokens_alone_and_what_stands_around_them_is_scaled(
     torch.testing.assert_close(user.embeddings[0, :2], 2 * unscaled.embeddings[0, :2])
     torch.testing.assert_close(user.entities, 2 * unscaled.entities)
     assert {name.split(".")[0] for name, _ in prompts.named_parameters()} == {
-        "heading", "end", "comma", "query", "state", "entity",
+        "heading", "end", "comma", "query", "state", "entity", "compared",
     }  # fmt: skip
 
 
@@ -211,3 +211,48 @@ def test_an_expected_rating_changes_what_a_category_is_in_a_question(prompts):
 
 def test_plain_names_have_no_marks():
     assert NamesPrompt(WIDTH, SIZE, nn.Identity, plain=True).name_places is None
+
+
+@pytest.fixture
+def plain():
+    torch.manual_seed(0)
+    return NamesPrompt(WIDTH, SIZE, nn.Identity, plain=True)
+
+
+@torch.no_grad()
+def test_an_item_is_what_its_expected_rating_is(plain):
+    entities, none = torch.randn(2, 5, SIZE), torch.tensor([[-1], [-1]])
+    several = [
+        plain.mentioned(entities, None, none, torch.tensor([[place], [0.5]]))[0] for place in (0.6, 0.66, 0.7)
+    ]
+    torch.testing.assert_close(several[1][0], 0.4 * several[0][0] + 0.6 * several[2][0])
+    torch.testing.assert_close(several[0][1], several[2][1])
+    assert (several[0][0] != several[2][0]).any()
+
+
+@torch.no_grad()
+def test_what_a_question_compares_depends_on_the_difference_of_the_scores(plain):
+    entities, scores = torch.randn(3, 5, SIZE), torch.tensor([[0.1, 0.3, 0.0, 0.0, 0.2]]).expand(3, -1)
+    category = torch.tensor([[0, 1], [1, 0], [1, -1]])
+    unknown = torch.full((3, 2), -1.0)
+    vectors, mask = plain.mentioned(entities, scores, category, unknown)
+    assert mask.tolist() == [[True, True], [True, True], [True, False]]
+    alone = entities[2, 1]
+    torch.testing.assert_close(vectors[2, 0], alone)  # nothing to compare with
+    moved = vectors[0] - entities[0, :2]
+    torch.testing.assert_close(moved, vectors[1].flip(0) - entities[1, :2])
+    assert (moved[0] != moved[1]).any()
+    raised, _ = plain.mentioned(entities, scores + 0.25, category, unknown)
+    torch.testing.assert_close(raised, vectors)  # only the difference counts
+
+
+@torch.no_grad()
+def test_items_are_compared_by_their_expected_ratings(plain):
+    entities, none = torch.randn(1, 5, SIZE), torch.tensor([[-1, -1]])
+    scores = torch.zeros(1, 5)
+    both, mask = plain.mentioned(entities, scores, none, torch.tensor([[0.2, 0.6]]))
+    swapped, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.2]]))
+    assert mask.all()
+    torch.testing.assert_close(both.flip(1), swapped)
+    same, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.6]]))
+    assert (same[0, 0] != swapped[0, 0]).any()

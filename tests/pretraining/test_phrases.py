@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palate.pretraining.phrases import random_wording
+from palate.tasks.phrases import random_wording
 from palate.tasks.wordings import WORDINGS
 
 FIELDS = {

@@ -4,6 +4,7 @@ import pytest
 
 from palate.errors import QuestionError
 from palate.tasks.asked import ASKED, NOT_ASKED
+from palate.tasks.asked_styles import fitted_wordings
 from palate.tasks.matching import CATEGORY, ITEM, QuestionMatcher, bare, canonical
 
 
@@ -33,7 +34,7 @@ def matched(matcher, text, field="genre", thing="film"):
 def test_other_words_are_matched(matcher, question, kind):
     found = matched(matcher, question)
     assert found.kind == kind
-    assert found.wording in ASKED[kind].fitted
+    assert (found.wording, kind) in {(one.wording, one.kind) for one in fitted_wordings()}
     assert 0.7 <= found.probability <= 1
 
 
@@ -93,6 +94,10 @@ def test_every_kind_has_enough_wordings_and_a_quarter_is_held_out():
         assert len(everything) == len(asked.fitted) + len(asked.held_out) >= 12, kind
         assert len(asked.held_out) >= 3
         assert 4 * len(asked.held_out) >= len(asked.fitted) - 4
+        styled = [one.wording for one in fitted_wordings() if one.kind == kind and one.style is not None]
+        assert len(styled) >= 30
+        assert len({bare(one) for one in styled} | {bare(one) for one in asked.fitted}) >= 30
+        assert not {*map(bare, styled)} & {*map(bare, asked.held_out)}, kind
     assert not {bare(one) for one in NOT_ASKED} & {
         bare(w) for a in ASKED.values() for w in (*a.fitted, *a.held_out)
     }

@@ -11,7 +11,7 @@ from palate.schema import Windows
 from palate.tasks import load_task
 from palate.tasks.questions import Questioner, without
 from palate.tasks.statistics import category_statistics
-from palate.tasks.wordings import NAMING, WORDINGS
+from palate.tasks.wordings import ABOUT_ITEMS, KINDS, NAMING, WORDINGS, wordings_of
 
 
 @pytest.fixture
@@ -27,14 +27,14 @@ def asking(tiny_data):
     )
     users = tiny_data.users("train")
 
-    def ask(kind, wordings=None, size=8, seed=0):
-        rng = np.random.default_rng(seed)
+    def ask(kind, wordings=None, size=8, seed=0, decided=False, rates=None):
+        rng, questioner.rates = np.random.default_rng(seed), rates
         windows = draw_windows(tiny_data.interactions, users, size, "random", rng)
         return (
             users,
             windows,
             questioner.draw(
-                kind, wordings or WORDINGS[kind].trained, users, windows, preferences[users], rng
+                kind, wordings or wordings_of(kind).trained, users, windows, preferences[users], rng, decided
             ),
         )
 
@@ -58,7 +58,7 @@ def test_every_kind_has_wordings_for_training_and_others_that_are_new(kind):
     assert WORDINGS[kind].held_out
 
 
-@pytest.mark.parametrize("kind", WORDINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_question_is_filled_in_and_its_target_is_among_the_choices(asking, kind):
     _, _, asked = asking(kind)
     assert not any("{" in text or "}" in text for text in asked.instructions)
@@ -86,7 +86,7 @@ def test_of_a_pair_the_one_with_the_higher_mean_is_preferred(asking, tiny_data):
 @pytest.mark.parametrize("size", [8, 40])
 def test_the_item_whose_rating_is_asked_for_is_not_in_the_window(asking, tiny_data, size):
     users, before, asked = asking("rating", size=size)
-    for row, (user, item, truth) in enumerate(zip(users, asked.items, asked.truth, strict=True)):
+    for row, (user, (item, _), truth) in enumerate(zip(users, asked.items, asked.truth, strict=True)):
         items, ratings = ratings_of(tiny_data, user)
         assert truth == ratings[items == item]
         length = asked.windows.length[row]
@@ -95,6 +95,58 @@ def test_the_item_whose_rating_is_asked_for_is_not_in_the_window(asking, tiny_da
         # a history that is longer than the window loses nothing of it
         assert length == before.length[row] - (len(items) == before.length[row])
         assert tiny_data.items["title"][int(item)] in asked.instructions[row]
+
+
+def test_yes_about_an_item_means_that_its_rating_is_above_the_threshold(asking, tiny_data):
+    users, _, asked = asking("item-yes-no", size=40)
+    for row, (user, (item, _), target) in enumerate(zip(users, asked.items, asked.targets, strict=True)):
+        items, ratings = ratings_of(tiny_data, user)
+        assert (target == "yes") == (ratings[items == item] > 3.5)
+        assert item not in asked.windows.item_index[row, : asked.windows.length[row]]
+    assert set(asked.targets) == {"yes", "no"}
+
+
+def test_of_two_items_the_one_with_the_higher_rating_is_preferred(asking, tiny_data):
+    users, _, asked = asking("item-pair", size=40)
+    titles = tiny_data.items["title"].to_list()
+    for row, (user, pair, target) in enumerate(zip(users, asked.items, asked.targets, strict=True)):
+        items, ratings = ratings_of(tiny_data, user)
+        known = {titles[item]: float(ratings[items == item][0]) for item in pair}
+        assert known[target] == max(known.values())
+        assert len(set(known.values())) == 2 or len(set(ratings)) == 1
+        assert not {*pair} & {*asked.windows.item_index[row, : asked.windows.length[row]]}
+        assert all(title in asked.instructions[row] for title in known)
+
+
+@pytest.mark.parametrize("kind", ["rating", *ABOUT_ITEMS])
+def test_items_come_with_the_ratings_that_are_expected(asking, kind):
+    def rates(windows, items):
+        return 1.0 + 4.0 * (items % 7) / 7
+
+    for wording in wordings_of(kind).trained:
+        _, _, asked = asking(kind, [wording], rates=rates)
+        for question, items, expected in zip(asked.asked, asked.items, asked.expected, strict=True):
+            named = [item for item in items if item >= 0]
+            assert [one.expected for one in question.entities] == pytest.approx([i % 7 / 7 for i in named])
+            assert expected[: len(named)] == pytest.approx([1 + 4 * (i % 7) / 7 for i in named])
+            assert {one.category for one in question.entities} == {-1}
+
+
+@pytest.mark.parametrize("kind", ["rating", *ABOUT_ITEMS])
+def test_answers_about_items_may_follow_random_expected_ratings(asking, kind):
+    answers = []
+    for seed in range(8):
+        _, _, asked = asking(kind, seed=seed, decided=True)
+        answers += zip(asked.expected.tolist(), asked.truth, strict=True)
+    for (first, second), truth in answers:
+        if kind == "rating":
+            assert abs(truth - first) < 1
+        else:
+            assert truth == (second > first if kind == "item-pair" else first > 3.5)
+    expected = [first for (first, _), _ in answers]
+    assert np.mean(expected) == pytest.approx(3, abs=0.25)
+    if kind == "rating":  # the answers' mean is the expected ratings'
+        assert np.mean([truth for _, truth in answers]) == pytest.approx(np.mean(expected), abs=0.15)
 
 
 def test_halves_are_answered_by_halves_that_can_be_read_back(asking, tiny_data):

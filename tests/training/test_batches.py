@@ -255,6 +255,33 @@ def test_each_round_asks_every_window_a_question_of_one_kind_in_wordings_that_ar
             assert set(answers) <= choices[kind]
 
 
+def test_random_wordings_are_many_and_never_held_out(make):
+    batches = make(per_device_train_batch_size=16, questions={"liked": 1.0}, rounds=10, random_wordings=True)
+    found = {
+        text for index in range(3) for one in batches[index]["rounds"] for text in texts(batches, one)[0]
+    }
+    held_out = {wording.format(fields="genres") for wording in WORDINGS["liked"].held_out}
+    assert len(found) > 50
+    assert not found & held_out
+    assert found & {wording.format(fields="genres") for wording in WORDINGS["liked"].trained}
+
+
+def test_answers_about_categories_follow_expected_scores(make, tiny_data):
+    batches = make(per_device_train_batch_size=32, questions={"yes-no": 0.5, "pair": 0.5}, rounds=4)
+    batch, names = batches[0], list(tiny_data.categories)
+    scores = torch.linspace(-1, 1, 32 * len(names)).view(32, -1).roll(7, dims=1)
+    nobody = Preferences(np.full((32, 3), -1), np.full((32, 3), -1))
+    after = batches.answering(nobody, batch["rounds"], batch["kinds"], scores)
+    for kind, one in zip(batch["kinds"], after, strict=True):
+        answers = texts(batches, one)[1]
+        for row, (category, answer) in enumerate(zip(one["category"].tolist(), answers, strict=True)):
+            own = scores[row, category]
+            expected = (
+                ("yes" if own[0] > 0 else "no") if kind == "yes-no" else names[category[int(own.argmax())]]
+            )
+            assert answer == expected
+
+
 def test_rounds_are_as_near_to_the_shares_as_they_go(make):
     batches = make(questions={"preference": 0.5, "yes-no": 0.25, "rating": 0.25}, rounds=4)
     for index in range(5):

@@ -235,3 +235,5 @@ def test_an_adapter_is_compared_by_its_answers(start, tiny_data, tmp_path):
         settings = ModelSettings(start=str(start), **beside)
         compared.append(_trained_part(recipe.model_copy(update={"model": settings}), predictor, dev))
     assert [type(one) for one in compared] == [ViewInTemplate, PersonalizedPredictor]
+    # under the grammar, which the start has, they would be the user encoder's decisions
+    assert (predictor.model.constrained, compared[1].model.constrained) == (True, False)

@@ -17,8 +17,8 @@ def questions(
     kind: Annotated[
         list[str] | None,
         Option(
-            help="Kind of question: preference, liked, disliked, yes-no, pair or rating; may be repeated. All kinds "
-            "that the model was trained on if not given."
+            help="Kind of question: preference, liked, disliked, yes-no, pair, rating, item-yes-no or item-pair; may "
+            "be repeated. All kinds that the model was trained on if not given."
         ),
     ] = None,
     data: Annotated[Path | None, Option(help="The dataset; the run's own if not given.")] = None,
@@ -28,6 +28,14 @@ def questions(
     ] = None,
     users: Annotated[int | None, Option(min=2, help="Maximum number of users.")] = None,
     seed: Annotated[int, Option(min=0, help="Seed of random choices.")] = 0,
+    recommender: Annotated[
+        Path | None,
+        Option(
+            metavar="RUN",
+            help="Run of a recommender that predicts the ratings of the items asked about; their mean ratings with "
+            "the user's offset if not given.",
+        ),
+    ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -40,11 +48,12 @@ def questions(
     """Score a model on several kinds of questions, in wordings that it was trained on and in held-out ones."""
     from palate.evaluation.questions import QUESTIONS_FILE, questions_of_run, write_questions
     from palate.evaluation.tables import question_sheet
-    from palate.runs.run import run_folder
+    from palate.runs.run import run_elsewhere, run_folder
     from palate.system.files import check_writable
     from palate.system.progress import counting_bar
 
     folder = run_folder(run)
+    beside = None if recommender is None else run_elsewhere(recommender)
     file = out
     if out is None and not folder.keeps:
         tell(f"the scores will be shown but not saved, as {run} has no run folder; give a file with --out")
@@ -57,7 +66,9 @@ def questions(
                 raise
             tell(f"{error}; the scores will be shown but not saved, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
-        evaluation = questions_of_run(run, kind, data, split, window, users, seed, progress, backbone, device)
+        evaluation = questions_of_run(
+            run, kind, data, split, window, users, seed, progress, backbone, device, beside
+        )
     tell_device(evaluation.device)
     show_table(question_sheet(evaluation))
     if file is not None:

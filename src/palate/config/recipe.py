@@ -531,10 +531,14 @@ class TrainSettings(Section):
     answers: Literal["truth", "view", "decided"] = "truth"
     """Training targets: the labels (``truth``), the answer with the highest expected F1 under the user encoder's
     category probabilities (``view``), or the names that the user encoder has selected for the user prompt
-    (``decided``)."""
+    (``decided``). The answers to questions about categories then follow its expected scores, and those about items
+    follow random expected ratings, which the items come with."""
+    random_wordings: bool = False
+    """Ask in random wordings, put together of parts, besides the fixed ones; held-out wordings are never used."""
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating), each in several
-    wordings; by default only the task's instruction. ``null`` clears the kinds of an extended recipe."""
+    """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating, item-yes-no,
+    item-pair), each in several wordings; by default only the task's instruction. ``null`` clears the kinds of an
+    extended recipe."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Fraction of the training, from the start, with labels computed from the window instead of the full history."""
     eval_steps: int = Field(500, ge=1)

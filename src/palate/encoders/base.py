@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class UserPrompt:
         None  # [B, L, E] user-specific vector of each category, for its name in questions
     )
     kept: Tensor | None = None  # [B, 2] intercept and slope from the expected to the reached F1
+    scores: Tensor | None = (
+        None  # [B, L] expected score of each category above the threshold of liked labels, on a scale of width 1
+    )
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor] | Tensor) -> UserPrompt:
@@ -84,12 +87,13 @@ class UserPrompt:
         return [vectors[mask] for vectors, mask in zip(self.embeddings, self.mask, strict=True)]
 
     def each(self) -> list[UserPrompt]:
-        """Return one user prompt without padding per user, with ``named`` and ``entities``."""
+        """Return one user prompt without padding per user, with ``named``, ``entities`` and ``scores``."""
         return [
             replace(
                 UserPrompt.of([vectors]),
                 named=None if self.named is None else self.named[row : row + 1],
                 entities=None if self.entities is None else self.entities[row : row + 1],
+                scores=None if self.scores is None else self.scores[row : row + 1],
             )
             for row, vectors in enumerate(self.split())
         ]
@@ -99,8 +103,8 @@ class UserPrompt:
         """Join user prompts into one batch.
 
         Args:
-            users: User prompts. ``named`` is kept if all have it; ``entities`` may be missing for users whose
-                question is not about a category, and are zeros for them.
+            users: User prompts. ``named`` is kept if all have it; ``entities`` and ``scores`` may be missing for
+                users whose question is not about a category, and are zeros for them.
 
         Returns:
             The batch, without category logits.
@@ -114,16 +118,27 @@ class UserPrompt:
             for user in users
             for row in (user.entities if user.entities is not None else [nothing] * len(user.mask))
         ]
+        scores = [
+            row
+            for user in users
+            for row in (user.scores if user.scores is not None else [nothing[:, 0]] * len(user.mask))
+        ]
         return replace(
             joined,
             named=torch.cat(named) if len(named) == len(users) else None,
             entities=pad_sequence(rows, batch_first=True) if entities else None,
+            scores=pad_sequence(scores, batch_first=True) if any(map(len, scores)) else None,
         )
 
     def to(self, device: torch.device) -> UserPrompt:
         """Move the tensors to a device."""
         tensors = {column.name: getattr(self, column.name) for column in fields(self)}
         return replace(self, **{name: one.to(device) for name, one in tensors.items() if one is not None})
+
+
+Mentioned: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Computes the vectors [B, Q, E] and mask [B, Q] of what questions name, from the vectors [B, L, E] and scores [B, L]
+of the categories, the categories named [B, Q] and the expected ratings of the items named [B, Q]."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +247,10 @@ class BindsToData(Protocol):
     @property
     def name_places(self) -> Tensor | None:
         """Position vectors of the tokens of a category's name in a question [S, E], for :meth:`Asked.embedded`."""
+
+    @property
+    def mentioned(self) -> Mentioned | None:
+        """Computes the vectors of categories and items in questions; None for those of the categories alone."""
 
     def summarised(
         self,

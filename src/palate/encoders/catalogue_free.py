@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from palate.data.population import rating_steps, summarise
-from palate.encoders.base import Binding, EncoderSizes, UserPrompt
+from palate.encoders.base import Binding, EncoderSizes, Mentioned, UserPrompt
 from palate.encoders.calibration import FULL, Effort, calibrated
 from palate.encoders.estimates import PopulationInputs, Reading, on_scale
 from palate.encoders.history_parts import HistoryParts, LatentReader
@@ -70,6 +70,11 @@ class UniversalEncoder(nn.Module):
     def name_places(self) -> Tensor | None:
         """Position vectors of the tokens of a category's name in a question, [S, E]; None for plain names."""
         return self.prompt.name_places
+
+    @property
+    def mentioned(self) -> Mentioned | None:
+        """:meth:`NamesPrompt.mentioned` for plain names; None for others."""
+        return self.prompt.mentioned if self.prompt.plain else None
 
     def summarised(
         self,
@@ -252,11 +257,13 @@ class UniversalEncoder(nn.Module):
         named = np.pad(named, ((0, 0), (0, 0), (0, self.prompt.most - named.shape[2])), constant_values=-1)
         if not self.training:  # the loss is computed on the network's own logits
             logits = torch.from_numpy(probabilities).to(logits).logit(1e-6)
-        rated = None
+        rated, scores = None, reading.margin
         if summary.feedback != "implicit":
-            rated = on_scale(reading.ratings, summary.rating_values)
+            ratings = reading.final_ratings if self.prompt.plain else reading.ratings
+            rated = on_scale(ratings, summary.rating_values)
+            scores = scores / max(max(summary.rating_values) - min(summary.rating_values), 1e-9)
         user: UserPrompt = self.prompt(torch.from_numpy(named).to(self._device), hidden, logits, rated)
-        return replace(user, kept=kept)
+        return replace(user, kept=kept, scores=scores)
 
     def _read(self, events: CategoryEvents) -> HistoryParts:
         known_summary(self.summary)

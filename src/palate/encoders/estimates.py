@@ -190,6 +190,21 @@ class Reading:
         """Estimated mean rating that each user gives to each category's items, in the ratings' units, [B, L]."""
         return self.estimates.taste * self.population.spread + self.population.mean
 
+    @property
+    def final_ratings(self) -> Tensor:
+        """Expected mean rating of each category in the full history, in the ratings' units, [B, L]."""
+        return self.estimates.score.mean(dim=1) * self.population.spread + self.population.mean
+
+    @property
+    def margin(self) -> Tensor:
+        """Expected score of each category in the full history above the threshold of liked labels, [B, L].
+
+        In the ratings' units; for data without ratings, in those of the label rule.
+        """
+        like_above, _ = thresholds_of(self.seen, self.population, self.estimates.offset, self.complete)
+        over = self.estimates.score.mean(dim=1) - like_above
+        return over if self.population.implicit else over * self.population.spread
+
 
 def on_scale(ratings: Tensor, values: Sequence[float]) -> Tensor:
     """Map ratings linearly so that the lowest value is 0 and the highest 1."""

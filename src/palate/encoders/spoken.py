@@ -19,6 +19,8 @@ BETWEEN = 3
 tokenizer."""
 RATING_BUMPS = 11
 """Number of basis functions over the rating scale that encode a category's expected rating in a question."""
+COMPARED = 2.0
+"""Factor of the difference between the scores of categories or items that a question compares."""
 ASKED_PERIODS = 2
 """Periods that encode the positions of a name's tokens in a question."""
 
@@ -66,7 +68,9 @@ class NamesPrompt(nn.Module):
         self.heading = nn.Parameter(torch.randn(HALVES, most + 1, size) * 0.5)
         self.end = nn.Parameter(torch.randn(HALVES, size) * 0.5)
         self.comma = nn.Parameter(torch.randn(size) * 0.5)
-        if not plain:
+        if plain:
+            self.compared = nn.Linear(RATING_BUMPS, size, bias=False)
+        else:
             self.along, self.within = (nn.Linear(2 * len(PERIODS), size) for _ in range(HALVES))
             self.asked = nn.Linear(2 * ASKED_PERIODS, size)
             longest = HALVES * (most * (max_tokens + 1) + 1) + BETWEEN
@@ -106,7 +110,7 @@ class NamesPrompt(nn.Module):
             named: Selected categories, liked and disliked, likeliest first, -1 at empty ranks, [B, 2, most].
             hidden: Hidden states of the categories, [B, L, W].
             logits: Log-odds that a category is liked and disliked, [B, L, 2].
-            rated: Expected ratings of the categories' items, from 0 at the scale's low end to 1 at its high end,
+            rated: Expected mean ratings of the categories, from 0 at the scale's low end to 1 at its high end,
                 [B, L]; unknown if None.
 
         Returns:
@@ -125,6 +129,40 @@ class NamesPrompt(nn.Module):
     def name_places(self) -> Tensor | None:
         """Position vectors of the first S tokens of a name in a question [S, E]; None if names are plain."""
         return None if self.plain else self.asked(self.places[: self.max_tokens, : 2 * ASKED_PERIODS])
+
+    def mentioned(
+        self, entities: Tensor, scores: Tensor | None, category: Tensor, expected: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the vectors of the Q categories and items that each of B questions names, for plain names.
+
+        The vector of an item depends on its expected rating. If a question names several, each vector also depends on
+        the difference between its score and the mean of the others.
+
+        Args:
+            entities: Vectors of the categories, [B, L, E].
+            scores: Expected scores of the categories as differences on the rating scale, [B, L]; None if unknown.
+            category: Indices of the categories named, -1 for none, [B, Q].
+            expected: Expected ratings of the items named, from 0 to 1, -1 for others, [B, Q].
+
+        Returns:
+            Vectors [B, Q, E], and a mask [B, Q].
+        """
+        index, items = category.clamp(min=0), expected >= 0
+        vectors = entities.gather(1, index[..., None].expand(-1, -1, entities.shape[-1]))
+        place = expected.clamp(min=0)
+        ratings = _bumps(place.to(self.entity.weight.dtype))
+        unknown = ratings.new_zeros(*place.shape, self.entity.in_features - RATING_BUMPS)
+        of_items = self._scaled(self.entity(torch.cat([unknown, ratings], dim=-1)))
+        vectors = torch.where(items[..., None], of_items, vectors)
+        stands = (category >= 0) | items
+        if scores is None:
+            return vectors, stands
+        place = torch.where(items, place, scores.gather(1, index).to(place)) * stands
+        number = stands.sum(dim=1, keepdim=True)
+        others = (place.sum(dim=1, keepdim=True) - place) / (number - 1).clamp(min=1)
+        compared = self.compared(_bumps(0.5 + COMPARED * (place - others)).to(vectors.dtype))
+        several = (stands & (number > 1))[..., None]
+        return torch.where(several, self._scaled(vectors + compared), vectors), stands
 
     def _pooled(self, hidden: Tensor) -> Tensor:
         """Pool the hidden states by learned queries, [B, P, E]."""

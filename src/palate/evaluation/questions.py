@@ -16,20 +16,22 @@ from palate.errors import DataError, MismatchError
 from palate.evaluation.evaluate import Setting, read_answers
 from palate.evaluation.metrics import area_under_curve
 from palate.model.named import find_model
+from palate.recommend.files import load_recommender
 from palate.runs.data import dataset_of
 from palate.runs.run import load_run
-from palate.schema import Doubles, Ints, Preferences, QuestionKind, Split, Windows
+from palate.schema import Doubles, History, Ints, Preferences, QuestionKind, Split, Windows
 from palate.system.files import write_text
 from palate.system.records import Frozen
 from palate.tasks import load_task
-from palate.tasks.questions import Questioner, Questions, check_kinds
+from palate.tasks.questions import ITEM_KINDS, Questioner, Questions, check_kinds
 from palate.tasks.statistics import CategoryStatistics, category_statistics
-from palate.tasks.wordings import NAMING, WORDINGS
+from palate.tasks.wordings import KINDS, NAMING, wordings_of
 
 if TYPE_CHECKING:
     import torch
 
     from palate.model.model import PersonalizedModel
+    from palate.recommend.recommender import Recommender
     from palate.tasks import CategoryPreference
 
 QUESTIONS_FILE = "questions.json"
@@ -79,6 +81,7 @@ def score_questions(
     max_users: int | None = None,
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
+    recommender: Recommender | None = None,
 ) -> QuestionEvaluation:
     """Evaluate kinds of questions in all their wordings on a split's users.
 
@@ -95,6 +98,8 @@ def score_questions(
         max_users: Maximum number of users; all if None.
         batch_size: Users per batch.
         progress: Callback (done, total) in wordings.
+        recommender: Predicts the ratings that items in questions come with, for a model that was trained with them;
+            None for the item's mean rating with the user's offset.
 
     Raises:
         DataError: The split has no users.
@@ -102,31 +107,33 @@ def score_questions(
     from palate.system.device import describe_device  # loads torch, so it comes after all checks
 
     statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-    questioner, preferences = (
-        Questioner(task, dataset, dataset.interactions, statistics),
-        task.labels(statistics),
-    )
-    users = dataset.users(setting.split)[:max_users]
+    preferences, users = task.labels(statistics), dataset.users(setting.split)[:max_users]
     if not len(users):
         raise DataError(f"the {setting.split} split of {dataset.info.name} has no users to ask about")
     references = References(dataset, task, statistics)
+    rates = None
+    if model.reads_ratings:
+        rates = references.rates if recommender is None else _RatedBy(recommender, dataset)
+    questioner = Questioner(task, dataset, dataset.interactions, statistics, rates)
     windows = draw_windows(
         dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
     )
     rows: list[WordingScores] = []
-    total = sum(len(WORDINGS[kind].all) + 1 for kind in kinds)
+    total = sum(len(wordings_of(kind).all) + 1 for kind in kinds)
     for done, (kind, wording, name, asked) in enumerate(
         _asked(questioner, kinds, users, windows, preferences, setting.seed)
     ):
         replies = replies_of(model, asked, batch_size)
         who = [(name, replies)]
-        if name == "model" and wording == WORDINGS[kind].trained[0]:
+        if name == "model" and wording == wordings_of(kind).trained[0]:
             who += [*references.replies(kind, asked), *view_of(model, kind, asked, batch_size)]
+            if rates is not None and kind in ITEM_KINDS:
+                who.append(("expected ratings", references.by_ratings(kind, asked.expected, asked)))
         rows += [
             WordingScores(
                 kind=kind,
                 wording=wording,
-                held_out=wording in WORDINGS[kind].held_out,
+                held_out=wording in wordings_of(kind).held_out,
                 predictor=by,
                 scores=_scores(kind, task, asked, given, preferences[users]),
             )
@@ -155,6 +162,7 @@ def questions_of_run(
     progress: Callable[[int, int], None] | None = None,
     backbone: str | None = None,
     device: str | torch.device = "auto",
+    recommender: Path | None = None,
 ) -> QuestionEvaluation:
     """Evaluate a run's model; arguments that are None take the recipe's value, ``kinds`` those trained on.
 
@@ -177,7 +185,8 @@ def questions_of_run(
     )
     wanted = list(kinds or recipe.train.questions or ("preference",))
     check_kinds(wanted, dataset)
-    asked = [kind for kind in WORDINGS if kind in wanted]
+    asked = [kind for kind in KINDS if kind in wanted]
+    rating = None if recommender is None else load_recommender(recommender)
     if not len(dataset.users(split)):
         raise DataError(f"the {split} split of {dataset.info.name} has no users to ask about")
     return score_questions(
@@ -189,6 +198,7 @@ def questions_of_run(
         max_users,
         recipe.evaluate.batch_size,
         progress,
+        rating,
     )
 
 
@@ -214,10 +224,10 @@ def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> R
 def view_of(
     model: PersonalizedModel, kind: QuestionKind, asked: Questions, batch_size: int
 ) -> list[tuple[str, Replies]]:
-    """Reply to questions about categories from the user encoder's logits, without the language model.
+    """Reply to questions about categories from the user encoder's expected scores, without the language model.
 
-    P(yes) is the sigmoid of the category's liked logit; P(second choice) is the sigmoid of the difference between the
-    two categories' liked minus disliked logits. Returns nothing for other kinds, and for encoders without logits.
+    P(yes) is the sigmoid of the score above the threshold of liked labels; P(second choice) is the sigmoid of the
+    difference of the two scores. Returns nothing for other kinds, and for encoders without expected scores.
     """
     if kind not in ("yes-no", "pair") or not model.settings.binds:
         return []
@@ -227,13 +237,33 @@ def view_of(
     for start in range(0, len(asked.asked), batch_size):
         rows = slice(start, start + batch_size)
         with torch.inference_mode():
-            user = model.user_prompt(asked.windows[rows].trimmed())
-        logits = model.category_logits(user).double().cpu().numpy()  # [b, L, 2]
-        each, categories = np.arange(len(logits)), asked.categories[rows]
-        score = logits[..., 0] if kind == "yes-no" else logits[..., 0] - logits[..., 1]
+            scores = model.user_prompt(asked.windows[rows].trimmed()).scores
+        assert scores is not None
+        score = scores.double().cpu().numpy()  # [b, L]
+        each, categories = np.arange(len(score)), asked.categories[rows]
         first, second = score[each, categories[:, 0]], score[each, categories[:, 1]]
         found.append(first if kind == "yes-no" else second - first)
     return [("encoder's view", Replies([], 1 / (1 + np.exp(-np.concatenate(found)))))]
+
+
+class _RatedBy:
+    """Predicts ratings from windows by a recommender."""
+
+    def __init__(self, recommender: Recommender, dataset: Dataset) -> None:
+        self._recommender, self._dataset = recommender, dataset
+
+    def __call__(self, windows: Windows, items: Ints) -> Doubles:
+        ids, scale, rated = self._dataset.item_ids, self._dataset.info.rating_values, []
+        for row, item in enumerate(items.tolist()):
+            own = slice(0, int(windows.length[row]))
+            history = History(
+                str(row),
+                [ids[index] for index in windows.item_index[row, own]],
+                [scale[index] for index in windows.rating_index[row, own]],
+                windows.timestamp[row, own].tolist(),
+            )
+            rated.append(self._recommender.rate([history], [ids[item]])[0].items[0].rating)
+        return np.array(rated)
 
 
 class References:
@@ -260,11 +290,12 @@ class References:
         )
         if kind in NAMING:
             return [("rule", Replies(self._task.texts(kind, self._task.labels(seen)), np.zeros(0)))]
-        if kind == "rating":
-            mean = self._item[asked.items]
+        if kind in ITEM_KINDS:
+            mean = self._item[asked.items]  # [B, 2]
+            offset = self._offset(asked.windows)[:, None]
             return [
-                ("item mean", Replies([], mean)),
-                ("item mean and user's offset", Replies([], mean + self._offset(asked))),
+                ("item mean", self.by_ratings(kind, mean, asked)),
+                ("item mean and user's offset", self.by_ratings(kind, mean + offset, asked)),
             ]
         own = (seen.total + PRIOR * self._category) / (
             seen.count + PRIOR
@@ -283,8 +314,19 @@ class References:
             return Replies([], 0.5 + (score[rows, asked.categories[:, 1]] - first))
         return Replies([], 0.5 + (first - like_above))
 
-    def _offset(self, asked: Questions) -> Doubles:
-        windows, values = asked.windows, self._dataset.rating_values.astype(np.float64)
+    def by_ratings(self, kind: QuestionKind, ratings: Doubles, asked: Questions) -> Replies:
+        """Convert the ratings [B, 2] of the items asked about to numbers, above 0.5 for yes or the second choice."""
+        if kind == "rating":
+            return Replies([], ratings[:, 0])
+        least = ratings[:, 0] if kind == "item-pair" else self._task.like_above
+        return Replies([], 0.5 + ratings[:, int(kind == "item-pair")] - least)
+
+    def rates(self, windows: Windows, items: Ints) -> Doubles:
+        """Predict ratings by the item's mean and the user's offset."""
+        return np.asarray(self._item[items] + self._offset(windows))
+
+    def _offset(self, windows: Windows) -> Doubles:
+        values = self._dataset.rating_values.astype(np.float64)
         residual = (values[windows.rating_index] - self._item[windows.item_index]) * windows.mask
         return np.asarray(residual.sum(axis=1) / (windows.length + PRIOR))
 
@@ -299,11 +341,11 @@ def _asked(
 ) -> Iterator[tuple[QuestionKind, str, str, Questions]]:
     """Yield questions by kind and wording; for each kind's first wording also with other users' histories."""
     for number, kind in enumerate(kinds):
-        for wording in WORDINGS[kind].all:
+        for wording in wordings_of(kind).all:
             rng = np.random.default_rng([seed, number])
             asked = questioner.draw(kind, [wording], users, windows, preferences[users], rng)
             yield kind, wording, "model", asked
-            if wording == WORDINGS[kind].trained[0] and len(users) > 1:
+            if wording == wordings_of(kind).trained[0] and len(users) > 1:
                 yield (
                     kind,
                     wording,
@@ -324,6 +366,6 @@ def _scores(
         return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
     right = (given.numbers > 0.5) == (asked.truth > 0.5)
     accuracy = {"accuracy": float(right.mean())}
-    if kind == "pair":
+    if kind in ("pair", "item-pair"):
         return accuracy
     return {"auc": area_under_curve(asked.truth > 0.5, given.numbers), **accuracy}

@@ -12,6 +12,7 @@ import torch
 
 from palate.config.recipe import UniversalSettings
 from palate.encoders.catalogue_free import UniversalEncoder
+from palate.encoders.spoken import RATING_BUMPS
 from palate.model.model import PersonalizedModel
 from palate.model.start import start_task_prompt
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 HEADINGS = (" likes", " dislikes")
 """Words whose embeddings initialise the headings of liked and disliked names."""
+LOW, HIGH = (" disliked", " worse"), (" liked", " better")
+"""Words that initialise the ends of the scales of expected ratings, and of compared ones."""
 COMMA, END, STATE = ",", ".", " user"
 """Words whose embeddings initialise the other vectors of the user prompt."""
 FAINT = 0.1
@@ -71,10 +74,15 @@ def adapted(
 @torch.no_grad()
 def _start_from_words(prompt: NamesPrompt, backbone: Backbone) -> None:
     """Initialise the vectors around the names from token embeddings of the backbone."""
-    words = backbone.mean_embeddings([*HEADINGS, COMMA, END, STATE])
+    words = backbone.mean_embeddings([*HEADINGS, COMMA, END, STATE, *LOW, *HIGH])
     prompt.heading.copy_(words[:2, None].expand_as(prompt.heading))
     prompt.comma.copy_(words[2])
     prompt.end.copy_(words[3].expand_as(prompt.end))
     for project in (prompt.state, prompt.entity):
         project.weight.mul_(FAINT)
         project.bias.copy_(words[4])
+    places = torch.linspace(-1, 1, RATING_BUMPS)
+    for weight, low, high in zip(
+        (prompt.entity.weight[:, -RATING_BUMPS:], prompt.compared.weight), words[5:7], words[7:], strict=True
+    ):
+        weight.copy_((high - low)[:, None] * places)

@@ -229,5 +229,5 @@ class AnsweringModel(ReadingModel):
     def _after(self, prefix: Prefix, asked: Asked) -> Prompt:
         edges = self._edges()
         assert edges is not None, "a prefix comes from a decoder-only backbone"
-        vectors, mask = asked.embedded(self.embedded, len(prefix.prompt.mask), prefix.entities)
+        vectors, mask = self._asked_vectors(asked, prefix.user)
         return finish(prefix.prompt, self.soft_task_prompt, vectors, mask, edges, self.settings.user_first)

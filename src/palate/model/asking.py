@@ -28,6 +28,9 @@ class Asked:
     category: Tensor | None = None  # [B, Q] indices of the categories named, -1 for none
     begun: Tensor | None = None  # [B, Q] position of the first token of each name
     after: Tensor | None = None  # [B, Q] position of the last token of each name
+    expected: Tensor | None = (
+        None  # [B, Q] expected rating of each item named, from 0 to 1; -1 for a category
+    )
 
     @classmethod
     def of(cls, instructions: Sequence[str | Question], tokenizer: PreTrainedTokenizerBase) -> Asked:
@@ -38,18 +41,19 @@ class Asked:
         if ends is None:
             return cls(ids, mask)
         category, begun, after = (torch.full((len(asked), most), -1) for _ in range(3))
+        expected = torch.full((len(asked), most), -1.0)
         for row, one in enumerate(asked):
             for place, entity in enumerate(one.entities):
                 starts, stops = ends[row, :, 0], ends[row, :, 1]
                 own = ((starts < entity.end) & (stops > starts) & (stops > entity.start)).nonzero()
-                category[row, place] = entity.category
+                category[row, place], expected[row, place] = entity.category, entity.expected
                 begun[row, place], after[row, place] = int(own.min()), int(own.max())
-        return cls(ids, mask, category, begun, after)
+        return cls(ids, mask, category, begun, after, expected)
 
     @classmethod
     def of_round(cls, one: Round) -> Asked:
         """Create the instructions from a training round."""
-        about = (one.get("category"), one.get("begun"), one.get("after"))
+        about = (one.get("category"), one.get("begun"), one.get("after"), one.get("expected"))
         return cls(one["instruction"], one["instruction_mask"], *about)
 
     def as_round(self, target: Tensor, target_mask: Tensor) -> Round:
@@ -59,11 +63,14 @@ class Asked:
         )
         if self.category is not None and self.begun is not None and self.after is not None:
             one |= {"category": self.category, "begun": self.begun, "after": self.after}
+        if self.expected is not None:
+            one["expected"] = self.expected
         return one
 
     def to(self, device: torch.device) -> Asked:
         """Move the tensors to a device."""
-        moved = (None if one is None else one.to(device) for one in (self.category, self.begun, self.after))
+        about = (self.category, self.begun, self.after, self.expected)
+        moved = (None if one is None else one.to(device) for one in about)
         return Asked(self.tokens.to(device), self.mask.to(device), *moved)
 
     def embedded(
@@ -72,6 +79,7 @@ class Asked:
         users: int,
         entities: Tensor | None,
         places: Tensor | None = None,
+        named: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Embed the instructions of B users.
 
@@ -81,21 +89,27 @@ class Asked:
             entities: User-specific vectors of the categories, [B, L, E]; None to insert nothing.
             places: Position embeddings [S, E] for the first S tokens of a name, added to its tokens together with the
                 category's vector, for a backbone trained with them; None to add nothing.
+            named: Computes the vectors [B, Q, E] and the mask [B, Q] of what is named, from ``category`` and
+                ``expected``; None for the vectors of the categories, and none for items.
 
         Returns:
-            Vectors [B, T', E] with their mask [B, T'], in which each name is followed by its category's vector.
+            Vectors [B, T', E] with their mask [B, T'], in which each name is followed by its vector.
         """
         vectors, mask = embed(self.tokens).expand(users, -1, -1), self.mask.expand(users, -1)
         if entities is None or self.category is None or self.begun is None or self.after is None:
             return vectors, mask
         category, after = self.category.expand(users, -1), self.after.expand(users, -1)
-        index = category.clamp(min=0)[..., None].expand(-1, -1, entities.shape[-1])
-        inserted = entities.gather(1, index).to(vectors.dtype)
+        if named is None or self.expected is None:
+            index = category.clamp(min=0)[..., None].expand(-1, -1, entities.shape[-1])
+            inserted, stands = entities.gather(1, index), category >= 0
+        else:
+            inserted, stands = named(category, self.expected.expand(users, -1))
+        inserted = inserted.to(vectors.dtype)
         order = torch.arange(vectors.shape[1], device=mask.device).expand(users, -1)
         if places is not None:
             vectors = vectors + self._marks(inserted, order, places)
         order = torch.cat([2 * order, 2 * after + 1], dim=1).argsort(dim=1, stable=True)
-        mask = torch.cat([mask, (category >= 0).to(mask.dtype)], dim=1).gather(1, order)
+        mask = torch.cat([mask, stands.to(mask.dtype)], dim=1).gather(1, order)
         vectors = torch.cat([vectors, inserted], dim=1)
         return vectors.gather(1, order[..., None].expand(-1, -1, vectors.shape[-1])), mask
 

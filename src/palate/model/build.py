@@ -52,8 +52,8 @@ from palate.model.wording import (
 )
 from palate.schema import Preferences
 from palate.tasks import load_task
-from palate.tasks.questions import YES_NO, described
-from palate.tasks.wordings import WORDINGS
+from palate.tasks.questions import ITEM_KINDS, YES_NO, described
+from palate.tasks.wordings import wordings_of
 
 if TYPE_CHECKING:
     from palate.config.section import KindSettings
@@ -262,7 +262,7 @@ def _tokenizer_texts(
         yield from task.target_texts(preferences)
     yield from [task.instruction] * labels
     if recipe.train.questions:
-        yield from (wording for kind in recipe.train.questions for wording in WORDINGS[kind].all)
+        yield from (wording for kind in recipe.train.questions for wording in wordings_of(kind).all)
         yield from [*YES_NO, *(f"{value:g}" for value in dataset.info.rating_values)] * labels
     if isinstance(recipe.model.user_encoder, TextSettings):
         table = build_block_table(dataset, recipe.model.user_encoder.descriptions)
@@ -285,10 +285,10 @@ def _check_what_is_read(
     """Check that prompts fit the backbone's context, and report texts that it cannot read."""
     tokenizer = backbone.tokenizer
     kinds = list(recipe.train.questions)
-    wordings = [wording for kind in kinds for wording in WORDINGS[kind].all] or [task.instruction]
+    wordings = [wording for kind in kinds for wording in wordings_of(kind).all] or [task.instruction]
     tell_changed(tokenizer, [task.instruction], "the instruction", tell)
     asked = longest_text(tokenizer, wordings)
-    if "rating" in kinds:
+    if any(kind in ITEM_KINDS for kind in kinds):
         rows = dataset.items.select("title", "year", "categories").rows()
         items = [described(*row) for row in rows]
         tell_unread(tokenizer, items, "items that are named in questions", tell)

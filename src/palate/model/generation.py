@@ -29,8 +29,12 @@ class Prefix:
 
     prompt: Prompt
     cache: Cache
-    named: Tensor | None = None  # [B, 2, most] of the user prompt
-    entities: Tensor | None = None  # [B, L, E] of the user prompt
+    user: UserPrompt
+
+    @property
+    def named(self) -> Tensor | None:
+        """Categories that the user encoder has selected, [B, 2, most]."""
+        return self.user.named
 
     def fresh_cache(self) -> Cache:
         """Copy the KV cache shallowly, so that appending to the copy does not change it."""
@@ -40,11 +44,12 @@ class Prefix:
 
 
 class RoundEntities(TypedDict, total=False):
-    """Categories that the questions of a round name, as in :class:`palate.model.asking.Asked`."""
+    """Categories and items that the questions of a round name, as in :class:`palate.model.asking.Asked`."""
 
     category: Tensor  # [B, Q]
     begun: Tensor  # [B, Q]
     after: Tensor  # [B, Q]
+    expected: Tensor  # [B, Q]
 
 
 class Round(RoundEntities):
@@ -204,7 +209,7 @@ def read_ahead(backbone: PreTrainedModel, beginning: Prompt, user: UserPrompt) -
         use_cache=True,
         logits_to_keep=1,
     )
-    return Prefix(beginning, output.past_key_values, user.named, user.entities)
+    return Prefix(beginning, output.past_key_values, user)
 
 
 def ends(backbone: PreTrainedModel, frame: Frame) -> list[int]:

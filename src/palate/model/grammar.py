@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from palate.backbones.spelling import continued, spelled
+from palate.errors import MismatchError
 from palate.schema import QuestionKind
 from palate.tasks.questions import YES_NO
 from palate.tasks.verbalizer import SENTENCES, nothing_named
@@ -105,6 +106,7 @@ class Grammar:
             for ids in _begun(tokenizer, texts):
                 self._add(kind, [_Step(tuple(ids))])
         self._add("pair", [_Step((), 1)])
+        self._kinds["item-yes-no"] = self._kinds["yes-no"]
         self._states: dict[frozenset[_Thread], GrammarState] = {}
 
     def start(self, kind: QuestionKind | None = None, decided: Decided | None = None) -> GrammarState:
@@ -116,7 +118,15 @@ class Grammar:
 
         Returns:
             The state.
+
+        Raises:
+            MismatchError: The answers to this kind are titles of items.
         """
+        if kind == "item-pair":
+            raise MismatchError(
+                "the answer to a question of kind 'item-pair' is a title, which the grammar does not contain; use "
+                "choose(), or decode without the grammar"
+            )
         chosen = range(len(self._sentences)) if kind is None else self._kinds.get(kind, [])
         starts = (_Thread(sentence, 0, "text", 0, (), 0, decided) for sentence in chosen)
         return self._state(thread for start in starts for thread in self._begin(start, 0, ()))

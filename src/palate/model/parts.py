@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -139,8 +140,7 @@ class ModelParts(nn.Module):
         return np.asarray(own + self.settings.task_prompt, dtype=np.int64)
 
     def _inject(self, user: UserPrompt, asked: Asked) -> Prompt:
-        places = self.binding.name_places if self.settings.binds else None
-        vectors, mask = asked.embedded(self.embedded, len(user.embeddings), user.entities, places)
+        vectors, mask = self._asked_vectors(asked, user)
         if self.conditioning is not None:
             prompt = inject_beside(self.soft_task_prompt, user, vectors, mask, self._edges())
         else:
@@ -148,6 +148,20 @@ class ModelParts(nn.Module):
                 self.soft_task_prompt, user, vectors, mask, self._edges(), self.settings.user_first
             )
         return prompt if self.frame is not None else prompt.to(self.backbone.dtype)
+
+    def _asked_vectors(self, asked: Asked, user: UserPrompt) -> tuple[Tensor, Tensor]:
+        """Embed instructions of B users with the vectors of their categories and items; with a mask."""
+        if not self.settings.binds:
+            return asked.embedded(self.embedded, len(user.mask), user.entities)
+        named = None
+        if self.binding.mentioned is not None and user.entities is not None:
+            named = partial(self.binding.mentioned, user.entities, user.scores)
+        return asked.embedded(self.embedded, len(user.mask), user.entities, self.binding.name_places, named)
+
+    @property
+    def reads_ratings(self) -> bool:
+        """Whether items in questions come with their expected ratings."""
+        return self.settings.binds and self.binding.mentioned is not None
 
     def _asked(self, questions: Sequence[Question]) -> Asked:
         return Asked.of(questions, self.tokenizer).to(self.device)

@@ -31,8 +31,8 @@ from palate.pretraining.names import (
     random_word,
     similar_catalogue,
 )
-from palate.pretraining.phrases import random_wording
 from palate.schema import Bools, Doubles, Floats, Ints, Preferences, QuestionKind
+from palate.tasks.phrases import random_wording
 from palate.tasks.questions import YES_NO, Question, about_categories, about_item
 from palate.tasks.verbalizer import Verbalizer, nothing_named
 from palate.tasks.wordings import NAMING, WORDINGS

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from palate.errors import QuestionError
-from palate.tasks.asked import ASKED, NOT_ASKED
+from palate.tasks.asked_styles import fitted_wordings
 from palate.words import plural, singular
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def _inside(word: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
 def _common_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    wordings = [one for asked in ASKED.values() for one in asked.fitted] + list(NOT_ASKED)
+    wordings = [one.wording for one in fitted_wordings()]
     words = {"category", "categories", "item", "items", "thing", "things"}
     words |= {_plain(word) for wording in wordings for word in _WORD.findall(re.sub(r"\{\w+\}", "", wording))}
     return frozenset(word for word in words | set(ENGLISH_STOP_WORDS) if not word.isdigit())

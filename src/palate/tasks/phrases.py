@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palate.tasks.wordings import WORDINGS
+from palate.tasks.wordings import ABOUT_ITEMS, wordings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,13 +109,13 @@ WORDS = {
 
 def random_wording(rng: np.random.Generator, kind: QuestionKind) -> str:
     """Draw a template like those of :data:`palate.tasks.wordings.WORDINGS`, but none of those held out there."""
-    known = WORDINGS[kind]
+    known = wordings_of(kind)
     while True:
         if rng.random() < KNOWN:
             return _one(rng, known.trained)
         who = _one(rng, WHO)
         words = {name: _one(rng, options) for name, options in WORDS.items()}
-        template = _one(rng, PARTS[kind]).replace("{who}", who)
+        template = _one(rng, PARTS[ABOUT_ITEMS.get(kind, kind)]).replace("{who}", who)
         for name, word in words.items():
             template = template.replace(f"{{{name}}}", word)
         if template not in known.held_out:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from string import Formatter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from palate.schema import (
 )
 from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.statistics import CategoryStatistics
-from palate.tasks.wordings import NAMING, WORDINGS
+from palate.tasks.wordings import ABOUT_ITEMS, KINDS, NAMING, WORDINGS
 from palate.words import plural
 
 if TYPE_CHECKING:
@@ -34,17 +35,22 @@ if TYPE_CHECKING:
 _Column = TypeVar("_Column", Indices, RatingIndices, Ints)
 
 YES_NO = ("yes", "no")
+ITEM_KINDS: tuple[QuestionKind, ...] = ("rating", *ABOUT_ITEMS)
+"""Kinds of questions about items, which need ratings."""
 
 
 @dataclass(frozen=True)
 class Entity:
-    """A category that a question names."""
+    """A category, or an item with its expected rating, that a question names."""
 
     category: int
+    """Index of the category; -1 for an item."""
     start: int
     """Start of its name in the question's text, in characters."""
     end: int
     """End of its name, exclusive."""
+    expected: float = -1.0
+    """Expected rating of an item, from 0 at the scale's low end to 1 at its high end; -1 for a category."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ class Questions:
     values: Doubles  # [C] value of each choice: 1 for "yes", 1 for the second of a pair, a rating itself
     truth: Doubles  # [B] value of the true answer; 0 if the answer names categories
     categories: Ints  # [B, 2] categories that are asked about, -1 for none
-    items: Ints  # [B] items that are asked about, -1 for none
+    items: Ints  # [B, 2] items that are asked about, -1 for none
+    expected: Doubles  # [B, 2] expected ratings of these items, not a number where they come with none
 
     @property
     def instructions(self) -> list[str]:
@@ -84,8 +91,23 @@ class Questions:
         return replace(self, windows=self.windows[of])
 
 
+class RatesItems(Protocol):
+    """Predicts ratings."""
+
+    def __call__(self, windows: Windows, items: Ints) -> Doubles:
+        """Predict the ratings [B] of items [B] by the users of B windows, in the ratings' units."""
+
+
 class Questioner:
-    """Samples questions about windows, with targets from the users' full interactions."""
+    """Samples questions about windows, with targets from the users' full interactions.
+
+    Args:
+        task: The task.
+        dataset: Dataset of the items.
+        interactions: Full interactions of the users.
+        statistics: Their statistics by category.
+        rates: Predicts the expected ratings that items in questions come with; None to name items without them.
+    """
 
     def __init__(
         self,
@@ -93,8 +115,10 @@ class Questioner:
         dataset: Dataset,
         interactions: Interactions,
         statistics: CategoryStatistics,
+        rates: RatesItems | None = None,
     ) -> None:
         self.task, self.dataset, self.interactions, self.statistics = task, dataset, interactions, statistics
+        self.rates = rates
         self._values = [f"{value:g}" for value in dataset.info.rating_values]
         self._words = {
             "fields": plural(dataset.info.category_field),
@@ -110,6 +134,7 @@ class Questioner:
         windows: Windows,
         preferences: Preferences,
         rng: np.random.Generator,
+        decided: bool = False,
     ) -> Questions:
         """Draw one question for each of B users.
 
@@ -120,6 +145,8 @@ class Questioner:
             windows: Windows that the model reads, [B, P].
             preferences: Labels of the users.
             rng: Random number generator.
+            decided: Whether the targets of questions about items follow random expected ratings, which the items come
+                with, instead of the true ratings and the predicted ones.
 
         Returns:
             The questions, with windows that do not contain the items asked about.
@@ -129,7 +156,8 @@ class Questioner:
         """
         count = len(users)
         worded = [wordings[at] for at in rng.integers(len(wordings), size=count)]
-        categories, items = np.full((count, 2), -1), np.full(count, -1)
+        categories, items = np.full((count, 2), -1), np.full((count, 2), -1)
+        expected = np.full((count, 2), np.nan)
         choices: list[tuple[str, ...]] = [()] * count
         values, truth = np.zeros(0), np.zeros(count)
         if kind in NAMING:
@@ -147,25 +175,58 @@ class Questioner:
             choices = [(self.task.label_names[a], self.task.label_names[b]) for a, b in categories.tolist()]
             targets = [names[int(best)] for names, best in zip(choices, truth, strict=True)]
         else:
-            rows = self._held_out(users, windows, rng)
-            items = self.interactions.item_index[rows].astype(np.int64)
-            windows = without(windows, items)
-            value = self.interactions.rating_index[rows]
-            values = self.dataset.rating_values.astype(np.float64)
-            truth = values[value]
-            targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
+            rows = self._held_out(users, windows, 2 if kind == "item-pair" else 1, rng)
+            named = np.where(rows < 0, -1, self.interactions.item_index[rows])
+            items[:, : rows.shape[1]] = named
+            for column in named.T:
+                windows = without(windows, column)
+            scale = self.dataset.rating_values.astype(np.float64)
+            known = scale[self.interactions.rating_index[rows]]  # [B, 1] or [B, 2]
+            if decided or self.rates is not None:
+                place = rng.random(known.shape) if decided else self._predicted(windows, named, scale)
+                expected[:, : rows.shape[1]] = place
+                known = scale[0] + place * np.ptp(scale) if decided else known
+            if kind == "rating":
+                value = (
+                    _rounded(known[:, 0], scale, rng)
+                    if decided
+                    else self.interactions.rating_index[rows[:, 0]]
+                )
+                values, truth = scale, scale[value]
+                targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
+            elif kind == "item-yes-no":
+                least = self.task.thresholds(self.statistics[users])[:, 0]
+                truth, values = (known[:, 0] > least).astype(np.float64), np.array([1.0, 0.0])
+                targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
+            else:
+                truth, values = known.argmax(axis=1).astype(np.float64), np.array([0.0, 1.0])
+                choices = [(self._described[a][0], self._described[b][0]) for a, b in items.tolist()]
+                targets = [titles[int(best)] for titles, best in zip(choices, truth, strict=True)]
         asked = [
             replace(self._question(wording, *about), kind=kind)
-            for wording, about in zip(
-                worded, zip(categories.tolist(), items.tolist(), strict=True), strict=True
+            for wording, *about in zip(
+                worded, categories.tolist(), items.tolist(), expected.tolist(), strict=True
             )
         ]
-        return Questions(windows, asked, targets, choices, values, truth, categories, items)
+        low, high = self.dataset.info.rating_values[0], self.dataset.info.rating_values[-1]
+        expected = low + expected * (high - low)
+        return Questions(windows, asked, targets, choices, values, truth, categories, items, expected)
 
-    def _question(self, wording: str, categories: Sequence[int], item: int) -> Question:
-        if item < 0:
+    def _predicted(self, windows: Windows, items: Ints, scale: Doubles) -> Doubles:
+        """Predict the ratings of items [B, Q] as positions on the scale."""
+        assert self.rates is not None
+        rated = np.stack([self.rates(windows, column) for column in items.T], axis=1)
+        return np.asarray(((rated - scale[0]) / np.ptp(scale)).clip(0, 1))
+
+    def _question(
+        self, wording: str, categories: Sequence[int], items: Sequence[int], expected: Sequence[float]
+    ) -> Question:
+        if items[0] < 0:
             return about_categories(wording, categories, self.task.label_names, **self._words)
-        title, year, names = self._described[item]
+        described = [self._described[item] for item in items if item >= 0]
+        if "{item}" not in wording or not math.isnan(expected[0]):
+            return about_items(wording, [one[:2] for one in described], expected, **self._words)
+        title, year, names = described[0]
         index = [self._index[name] for name in names]
         return about_item(wording, title, year, index, self.task.label_names, **self._words)
 
@@ -187,15 +248,25 @@ class Questioner:
         order += count * 1e-9  # breaks ties
         return np.argsort(-order, axis=1, kind="stable")[:, :number]
 
-    def _held_out(self, users: Ints, windows: Windows, rng: np.random.Generator) -> Ints:
-        """Draw the row of one interaction per user, [B], with an item outside the window if there is one."""
+    def _held_out(self, users: Ints, windows: Windows, number: int, rng: np.random.Generator) -> Ints:
+        """Draw the rows of one or two interactions per user, [B, number], with items outside the window if possible.
+
+        Two have different ratings if possible.
+        """
         check_kinds(["rating"], self.dataset)
         offsets, rows = self.interactions.offsets, []
         for row, user in enumerate(users):
             own = np.arange(offsets[user], offsets[user + 1])
             seen = windows.item_index[row, : windows.length[row]]
             unseen = own[~np.isin(self.interactions.item_index[own], seen)]
-            rows.append(rng.choice(unseen if len(unseen) else own))
+            first = rng.choice(unseen if len(unseen) else own)
+            if number == 1:
+                rows.append([first])
+                continue
+            rest = unseen[unseen != first] if len(unseen) > 1 else own
+            ratings = self.interactions.rating_index
+            different = rest[ratings[rest] != ratings[first]]
+            rows.append([first, rng.choice(different if len(different) else rest)])
         return np.array(rows, dtype=np.int64)
 
 
@@ -212,7 +283,7 @@ def about_categories(wording: str, categories: Sequence[int], names: Sequence[st
         The question, with the positions of the categories' names.
     """
     fields = {
-        field: (names[index], [(index, 0, len(names[index]))])
+        field: (names[index], [Entity(index, 0, len(names[index]))])
         for field, index in zip(("category", "other"), categories, strict=False)
         if index >= 0
     }
@@ -232,9 +303,28 @@ def about_item(
     text = described(title, year, named)
     ends, end = [], len(text) - 1
     for index, name in zip(reversed(categories), reversed(named), strict=True):
-        ends.append((index, end - len(name), end))
+        ends.append(Entity(index, end - len(name), end))
         end -= len(f", {name}")
     return _worded(wording, {"item": (text, ends[::-1])}, words)
+
+
+def about_items(
+    wording: str, items: Sequence[tuple[str, int | None]], expected: Sequence[float], **words: str
+) -> Question:
+    """Format a question about items with their expected ratings.
+
+    Args:
+        wording: A template; the items are its ``{item}``, or its ``{category}`` and ``{other}``.
+        items: Title and year of one or two items.
+        expected: Their expected ratings, as in :class:`Entity`.
+        words: Values of the template's other fields.
+    """
+    places = ("item",) if "{item}" in wording else ("category", "other")
+    fields = {}
+    for place, (title, year), value in zip(places, items, expected, strict=False):
+        text = described(title, year, [])
+        fields[place] = (text, [Entity(-1, 0, len(text), value)])
+    return _worded(wording, fields, words)
 
 
 def recognised(text: str, names: Sequence[str], field: str) -> Question:
@@ -274,22 +364,25 @@ def _pattern(wording: str, fields: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _worded(
-    wording: str, fields: dict[str, tuple[str, list[tuple[int, int, int]]]], words: dict[str, str]
-) -> Question:
+def _worded(wording: str, fields: dict[str, tuple[str, list[Entity]]], words: dict[str, str]) -> Question:
     """Fill in a template and compute the positions of category names, given with each field's value."""
     text, entities = "", []
     for literal, field, _, _ in Formatter().parse(wording):
         text += literal
         if field in fields:
             value, named = fields[field]
-            entities += [
-                Entity(category, len(text) + start, len(text) + end) for category, start, end in named
-            ]
+            entities += [replace(one, start=len(text) + one.start, end=len(text) + one.end) for one in named]
             text += value
         elif field:
             text += words[field]
     return Question(text, tuple(entities))
+
+
+def _rounded(values: Doubles, scale: Doubles, rng: np.random.Generator) -> Ints:
+    """Round each value to one of the two values of the scale around it, whose mean is the value; their indices."""
+    above = np.searchsorted(scale, values).clip(1, len(scale) - 1)
+    share = (values - scale[above - 1]) / (scale[above] - scale[above - 1])
+    return np.asarray(np.where(rng.random(len(values)) < share, above, above - 1))
 
 
 def described(title: str, year: int | None, categories: Sequence[str]) -> str:
@@ -305,14 +398,12 @@ def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
         RecipeError: A kind is unknown, needs ratings that the data does not have, or needs a second category.
     """
     for kind in kinds:
-        if kind not in WORDINGS:
-            close = did_you_mean(kind, WORDINGS)
+        if kind not in KINDS:
+            close = did_you_mean(kind, KINDS)
+            raise RecipeError(f"unknown kind of question {kind!r}{close}; expected one of {', '.join(KINDS)}")
+        if kind in ITEM_KINDS and dataset.info.feedback == "implicit":
             raise RecipeError(
-                f"unknown kind of question {kind!r}{close}; expected one of {', '.join(WORDINGS)}"
-            )
-        if kind == "rating" and dataset.info.feedback == "implicit":
-            raise RecipeError(
-                "the kind of question 'rating' needs ratings, but this data has none; leave it out"
+                f"the kind of question {kind!r} needs ratings, but this data has none; leave it out"
             )
         if kind == "pair" and len(dataset.categories) < 2:
             raise RecipeError(

@@ -8,6 +8,8 @@ from palate.schema import QuestionKind
 
 NAMING: tuple[QuestionKind, ...] = ("preference", "liked", "disliked")
 """Kinds whose answers are category names."""
+ABOUT_ITEMS: dict[QuestionKind, QuestionKind] = {"item-yes-no": "yes-no", "item-pair": "pair"}
+"""Kinds of questions about items, and the kinds about categories whose wordings they share."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,10 @@ WORDINGS: dict[QuestionKind, Wordings] = {
         ("What score between {low} and {high} would this person give to {item}?",),
     ),
 }
+KINDS: tuple[QuestionKind, ...] = (*WORDINGS, *ABOUT_ITEMS)
+"""All kinds of questions."""
+
+
+def wordings_of(kind: QuestionKind) -> Wordings:
+    """Return the wordings of a kind; those about items have ``{category}`` and ``{other}`` for the items."""
+    return WORDINGS[ABOUT_ITEMS.get(kind, kind)]

@@ -32,10 +32,11 @@ from palate.schema import (
     Windows,
     membership,
 )
-from palate.tasks.questions import Question, Questioner
+from palate.tasks.phrases import random_wording
+from palate.tasks.questions import YES_NO, Question, Questioner
 from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
-from palate.tasks.wordings import NAMING, WORDINGS
+from palate.tasks.wordings import NAMING, wordings_of
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 _Asked: TypeAlias = tuple[list[Question], list[str]]
 """Instructions and targets of B windows."""
+WORDINGS_DRAWN = 8
+"""Random wordings of a kind per batch, of which each window gets one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +157,32 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         return best_answers(chances, self.frequency, self.recipe.task.max_labels)
 
     def answering(
-        self, answers: Preferences, rounds: Sequence[Round], kinds: Sequence[QuestionKind]
+        self,
+        answers: Preferences,
+        rounds: Sequence[Round],
+        kinds: Sequence[QuestionKind],
+        scores: Tensor | None = None,
     ) -> list[Round]:
-        """Replace the targets of questions that are answered with category names, for B users."""
-        return [
-            self._answered(one, self.task.texts(kind, answers)) if kind in NAMING else one
-            for one, kind in zip(rounds, kinds, strict=True)
-        ]
+        """Replace the targets of questions that are answered with category names, for B users.
+
+        With expected ``scores`` [B, L], relative to the threshold of liked labels, those of questions about
+        categories follow them.
+        """
+        answered = []
+        for one, kind in zip(rounds, kinds, strict=True):
+            if kind in NAMING:
+                one = self._answered(one, self.task.texts(kind, answers))
+            elif scores is not None and kind in ("yes-no", "pair"):
+                category = one["category"]
+                over = scores.gather(1, category.clamp(min=0))  # [B, 2] or [B, 1]
+                best = (over[:, 0] <= 0 if kind == "yes-no" else over.argmax(dim=1)).long().tolist()
+                names = [
+                    YES_NO if kind == "yes-no" else [self.task.label_names[index] for index in row]
+                    for row in category.tolist()
+                ]
+                one = self._answered(one, [row[at] for row, at in zip(names, best, strict=True)])
+            answered.append(one)
+        return answered
 
     def _answered(self, one: Round, texts: list[str]) -> Round:
         target, mask = (tokens.to(one["instruction"].device) for tokens in self._tokens(texts))
@@ -218,13 +240,19 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             )
             return replace(part, asked=[only])
         windows, asked = part.windows, []
+        decided = self.recipe.train.answers == "decided"
         for kind in kinds:
             drawn = part.source.questioner.draw(
-                kind, WORDINGS[kind].trained, part.users, windows, part.preferences, rng
+                kind, self._wordings(kind, rng), part.users, windows, part.preferences, rng, decided
             )
             windows = drawn.windows
             asked.append((drawn.asked, drawn.targets))
         return replace(part, windows=windows, asked=asked)
+
+    def _wordings(self, kind: QuestionKind, rng: np.random.Generator) -> Sequence[str]:
+        if self.recipe.train.random_wordings:
+            return [random_wording(rng, kind) for _ in range(WORDINGS_DRAWN)]
+        return wordings_of(kind).trained
 
     def _round(self, asked: list[_Asked]) -> Round:
         questions = Asked.of([one for several, _ in asked for one in several], self.tokenizer)

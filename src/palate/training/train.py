@@ -217,7 +217,7 @@ def _train_model(
         _run_trainer(trainer, run, tell, progress, model=recipe.model)
         if trainer.is_world_process_zero():
             predictor = _calibrated(predictor, dataset, recipe.windows.kind)
-            record = _record(recipe, dataset, trainer, dev.compared(predictor))
+            record = _record(recipe, dataset, trainer, dev.compared(_scored(recipe, predictor)))
             _finish(run, predictor.model, trainer, record, tell)
 
 
@@ -300,8 +300,20 @@ def _trained_part(recipe: Recipe, predictor: PersonalizedPredictor, dev: DevUser
     """
     calibrated = _calibrated(predictor, dev.dataset, recipe.windows.kind)
     if recipe.model.start is None or recipe.model.exchanged_backbone is not None:
-        return calibrated
+        return _scored(recipe, calibrated)
     return ViewInTemplate(calibrated, dev.dataset, dev.task)
+
+
+def _scored(recipe: Recipe, predictor: PersonalizedPredictor) -> PersonalizedPredictor:
+    """Let an adapter to another backbone answer without the grammar.
+
+    Under it, answers state the user encoder's decisions, whatever the adapter's weights.
+    """
+    if recipe.model.exchanged_backbone is None:
+        return predictor
+    model = copy.copy(predictor.model)
+    model.constrained = False
+    return predictor.with_model(model)
 
 
 def _finish(

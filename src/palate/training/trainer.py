@@ -168,11 +168,12 @@ class PersonalizedTrainer(Trainer):  # type: ignore[misc]
         self, rounds: Sequence[Round], kinds: Sequence[QuestionKind], user: UserPrompt
     ) -> list[Round]:
         whole = self.accelerator.unwrap_model(self.model)
-        answers = user.decided if self.settings.answers == "decided" else None
+        decided = self.settings.answers == "decided"
+        answers, scores = (user.decided, user.scores) if decided else (None, None)
         assert isinstance(self.batches, TrainingBatches)
         if answers is None:
             answers = self.batches.best(whole.category_logits(user))
-        return self.batches.answering(answers, rounds, kinds)
+        return self.batches.answering(answers, rounds, kinds, scores)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer with parameter groups for the backbone, the task prompt, and all other weights."""
