@@ -1,17 +1,21 @@
 """Measures the time of an answer from a stored user state, relative to the bare backbone without personalisation.
 
     python benchmarks/answers.py [--backbone base] [--run runs/movielens-1m] [--tokens 20] [--out answers.json]
+    python benchmarks/answers.py --recommender runs/recommend --users 20
 
 The bare backbone reads the instruction alone; palate builds the user prompt from a state and answers with it; the
 paper's encoder re-encodes its window of 50. All write the same number of tokens and take turns, so that other load on
 the machine affects them equally. Weights and histories are random; --run loads a trained model. The target is 1.15
-times the bare backbone's time.
+times the bare backbone's time. With --recommender, the processor time of an answer about an item, with its reasons, is
+compared with that of a question without an item, both matched to their kinds and answered from stored states of test
+users: "Which ... does this user like?", which the packaged model answers in words. The target is 1.1 times its time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +24,8 @@ import numpy as np
 import torch
 
 from make_ratings import GENRES
+from palate.answers.load import answerer_of
+from palate.answers.trained import in_trained_words
 from palate.backbones.base import Backbone, generation_settings
 from palate.backbones.t5 import random_t5
 from palate.config.recipe import ModelSettings, RandomT5Settings, StreamingSettings, TaskSettings, UEMSettings
@@ -29,9 +35,13 @@ from palate.items.encoder import EncoderIdentity
 from palate.items.table import ItemTable
 from palate.model.config import PersonalizedSettings
 from palate.model.model import PersonalizedModel, load_model
+from palate.recommend.files import load_recommender
+from palate.runs.data import dataset_of
+from palate.runs.run import load_run
 from palate.schema import History, Preferences
 from palate.system.machine import describe_machine
 from palate.tasks import CategoryPreference
+from palate.words import plural
 from streaming import milliseconds
 
 DEMO = ModelSettings(backbone=RandomT5Settings(), user_encoder=StreamingSettings(), task_prompt=8)
@@ -142,6 +152,40 @@ def answering(
     return jobs
 
 
+def price_of_items(run: Path, users: int, rng: np.random.Generator) -> None:
+    """Print the processor time of answers about an item, relative to that of a question without an item."""
+    dataset = dataset_of(load_run(run))
+    model, recommender = load_model("packaged", data=dataset, device="cpu"), load_recommender(run)
+    answerer = answerer_of(model, recommender)
+    field, index = dataset.info.category_field, dataset.users("test")
+    histories = dataset.histories([dataset.user_ids[user] for user in index[:users]])
+    states = [(model.new_state(), answerer.known([one], ["item-yes-no"])) for one in histories]
+    for (state, _), history in zip(states, histories, strict=True):
+        state.add(history)
+    titles = [recommender.titles(rng.integers(len(recommender.items), size=1))[0] for _ in histories]
+    asked = f"Which {plural(field)} does this user like?"
+
+    def bare(number: int) -> None:
+        matched = answerer.matched(asked)
+        model.generate_from(states[number][0].prompt(), in_trained_words(matched, dataset.categories, field))
+
+    def about_item(number: int) -> None:
+        matched = answerer.matched(f'Would this user like "{titles[number]}"?')
+        answerer.answer_each(states[number][1], matched)
+
+    spent: dict[str, list[float]] = {"without an item": [], "about an item": []}
+    for number in range(-1, len(histories)):  # the first turn loads what is loaded once
+        for name, work in zip(spent, (bare, about_item), strict=True):
+            start = time.process_time()
+            work(max(number, 0))
+            spent[name] += [time.process_time() - start] * (number >= 0)
+    first, second = (1000 * float(np.median(times)) for times in spent.values())
+    print(f"{len(histories)} users, {torch.get_num_threads()} threads, processor time, medians")
+    print(
+        f"without an item {first:.1f} ms, about an item {second:.1f} ms: {second / first:.2f} times, target 1.1"
+    )
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -151,12 +195,19 @@ def main() -> None:
         "--backbone", choices=BATCHES, default="demo", help="sizes of the demo's backbone, or of T5 base"
     )
     parser.add_argument("--run", type=Path, help="trained run or model, instead of random weights")
+    parser.add_argument(
+        "--recommender", type=Path, help="run of a recommender: price of an answer about an item"
+    )
+    parser.add_argument("--users", type=int, default=20, help="users with --recommender")
     parser.add_argument("--tokens", type=int, default=20, help="tokens per answer")
     parser.add_argument("--repeats", type=int, help="measurements per system; default 20, or 5 for base")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
+    if arguments.recommender:
+        price_of_items(arguments.recommender, arguments.users, rng)
+        return
     model = load_model(arguments.run) if arguments.run else made_up_model(arguments.backbone, rng)
     write_exactly(model, arguments.tokens)
     rows, worst = [], {}
