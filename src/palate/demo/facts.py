@@ -51,7 +51,7 @@ def demo_notes(results: DemoResults) -> tuple[str, ...]:
         "categories form the user prompt, and the backbone, pretrained on random names, generates the answer from "
         "them. The decisions are calibrated on the training users. Here the network was fine-tuned on random windows "
         f"of {main.windows.shortest} to {main.windows.longest} of their interactions; if no step improves the score "
-        "on dev users, the pretrained weights are kept.",
+        "on dev users beyond chance, the pretrained weights are kept.",
         "The paper's User Embedding Module has one user-prompt vector per item. Here its size is reduced to train on "
         f"a CPU: its input is projected to {width} channels, initialised from a linear probe for an item's "
         f"categories and from its rating. It is trained on windows of {paper.windows.longest} of real training users "
