@@ -272,8 +272,9 @@ def _run_trainer(
     checkpoint = trainer.resume()
     if checkpoint:
         tell(f"resuming from {Path(checkpoint).name}")
-    if model.start is not None and not (checkpoint and model.exchanged_backbone is not None):
-        before = trainer.keep_start(strictly=model.exchanged_backbone is None, resumes=checkpoint is not None)
+    answers_already = model.exchanged_backbone is None
+    if model.start is not None and (answers_already or not checkpoint):
+        before = trainer.keep_start(strictly=answers_already, resumes=checkpoint is not None)
         if not checkpoint:
             tell(f"dev F1 {before:.3f} before the training")
     with shown:
