@@ -1,9 +1,9 @@
 """Measures answers per second with 64 clients: through an inference engine, palate's batcher, and a sequential loop.
 
-    python benchmarks/engines.py RUN --data DATA --engine http://127.0.0.1:8001 [--clients 64] [--seconds 30]
+    python benchmarks/engines.py RUN --data DATA --engine http://127.0.0.1:8001 [--workers 1 2] [--seconds 30]
 
 RUN has a decoder-only backbone, whose weights the engine serves (``palate export RUN --weights backbone``). Start the
-engine with as many threads as this process. All three answer the same users of DATA with the same number of tokens;
+engine with as many threads as this process. All of them answer the same users of DATA with the same number of tokens;
 their texts are compared. Clients, server and engine share the machine's cores.
 """
 
@@ -31,13 +31,14 @@ def fill(client: palate.Client, people: list[History]) -> None:
 
 
 def main() -> None:
-    """Measure the three in turn, and print the results."""
+    """Measure them in turn, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--engine", required=True)
+    parser.add_argument("--engine", help="URL of the engine; none is measured if not given")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="numbers of palate's own workers")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=30)
@@ -52,9 +53,14 @@ def main() -> None:
     differ = {}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        for way, more in {"the batcher": (), "the engine": ("--engine", arguments.engine)}.items():
+        ways: dict[str, tuple[int, tuple[str, ...]]] = {
+            f"the batcher, {workers} workers": (workers, ()) for workers in arguments.workers
+        }
+        if arguments.engine:
+            ways["the engine"] = (1, ("--engine", arguments.engine))
+        for way, (workers, more) in ways.items():
             store = folder / f"{way}.sqlite"
-            with server(arguments.run, store, 1, arguments=more) as (url, _):
+            with server(arguments.run, store, workers, arguments=more) as (url, _):
                 with palate.Client(url) as client:
                     fill(client, people)
                     found = client.answers([{"user_id": one.user_id} for one in people[:32]])
@@ -62,11 +68,11 @@ def main() -> None:
                 drive_apart(url, arguments.clients, 2, turns, folder)
                 rows[way] = drive_apart(url, arguments.clients, arguments.seconds, turns, folder)
     base = rows["a loop"]["requests_a_second"]
-    print(f"{'':<14} {'a second':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
+    print(f"{'':<23} {'a second':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'failed':>7}")
     for way, row in rows.items():
         rate = row["requests_a_second"]
         times = f"{row['p50_ms']:>8.1f} {row['p99_ms']:>8.1f}"
-        print(f"{way:<14} {rate:>9.1f} {rate / base:>6.2f} {times} {row['failed']:>7.0f}")
+        print(f"{way:<23} {rate:>9.1f} {rate / base:>6.2f} {times} {row['failed']:>7.0f}")
     print(f"answers of 32 users that differ from the loop's: {differ}")
 
 
