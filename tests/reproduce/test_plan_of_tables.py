@@ -4,13 +4,14 @@ from typing import get_args
 
 import pytest
 
+from palate.cli import reproduce as cli
 from palate.config.load import differing_keys
 from palate.config.recipe import TextSettings, UEMSettings
 from palate.errors import RecipeError
 from palate.reproduce.plan import TABLES, Preset, make_plan
 
 
-@pytest.mark.parametrize("preset", sorted({*get_args(Preset)} - {"gemma"}))
+@pytest.mark.parametrize("preset", sorted({*get_args(Preset)} - {"gemma", "gemma-cpu"}))
 def test_every_row_that_a_preset_can_train_has_a_cell_in_every_size(preset):
     plan = make_plan(["all"], preset)
     assert list(plan.tables) == list(TABLES)
@@ -28,6 +29,24 @@ def test_the_rivals_on_a_pretrained_decoder_leave_it_frozen_but_for_the_text():
     assert {"streaming-items-50", "uem-plain-items-50", "resampler-equipped-items-50"} <= trained.keys()
     assert set(trained.values()) == {"frozen"}
     assert {recipe.train.windows_per_step for recipe in cells.values()} == {64}
+
+
+def test_a_pretrained_decoder_on_a_cpu_core_trains_four_of_the_rivals_in_the_same_way():
+    cells, on_gpu = (
+        {cell.system: cell.recipe for cell in make_plan(["rivals"], preset).cells}
+        for preset in ("gemma-cpu", "gemma")
+    )
+    assert set(cells) == {
+        f"{name}-items-50" for name in ("compact-text", "uem-plain", "resampler-equipped", "streaming")
+    }
+    for system, recipe in cells.items():
+        assert recipe.train.rounds == 6
+        same = recipe.model == on_gpu[system].model and recipe.simulation == on_gpu[system].simulation
+        assert same, differing_keys(recipe, on_gpu[system])
+
+
+def test_the_command_knows_the_plans_presets():
+    assert get_args(cli.PresetName) == get_args(Preset)
 
 
 def test_cells_say_what_the_papers_rows_are():

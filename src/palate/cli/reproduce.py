@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from typer import Argument, BadParameter, Option
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from palate.config.recipe import Recipe
     from palate.report.sheet import Sheet
 
+PresetName: TypeAlias = Literal["paper", "mini", "gemma", "gemma-cpu", "smoke"]
+"""Those of :data:`palate.reproduce.plan.Preset`, without loading it."""
+
 
 def reproduce(
     tables: Annotated[
@@ -28,10 +31,10 @@ def reproduce(
         ),
     ],
     preset: Annotated[
-        Literal["paper", "mini", "gemma", "smoke"],
+        PresetName,
         Option(
-            help="Models and sizes: the paper's, small ones for a CPU, Gemma 3 270M (rivals only), or tiny ones to "
-            "test the pipeline."
+            help="Models and sizes: the paper's, small ones for a CPU, Gemma 3 270M on a GPU or on one CPU core (both "
+            "rivals only), or tiny ones to test the pipeline."
         ),
     ] = "mini",
     data: Annotated[Path | None, Option(help="The dataset; the preset's if not given.")] = None,
@@ -120,7 +123,7 @@ def reproduce(
 
 def _generative(
     table: str,
-    preset: Literal["paper", "mini", "gemma", "smoke"],
+    preset: PresetName,
     data: Path | None,
     out: Path | None,
     seeds: int,

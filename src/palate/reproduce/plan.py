@@ -26,7 +26,7 @@ SEVERAL = ("table1", RIVALS)
 """Tables whose rows are trained with several seeds."""
 FIGURE = "figure2"
 """Drawn from Table 4."""
-Preset: TypeAlias = Literal["paper", "mini", "gemma", "smoke"]
+Preset: TypeAlias = Literal["paper", "mini", "gemma", "gemma-cpu", "smoke"]
 Triple: TypeAlias = tuple[float, float, float]
 """Weighted precision, recall and F1."""
 
