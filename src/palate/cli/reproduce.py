@@ -111,7 +111,8 @@ def reproduce(
         with counting_bar("training cells", watched()) as counted:
             results = run_cells(cells, folder / "cells", places, tell, counted)
         source = cells[0].recipe.data.path
-        asked = ask_references(plan.references, source, plan.window_kind, folder / "references", tell)
+        references = folder / "references"
+        asked = ask_references(plan.references, source, plan.window_kind, references, tell, jobs)
         gathered = gather(plan, results, asked, folder / "cells", source)
         documents = {"markdown": as_markdown(gathered), "latex": as_latex(gathered)}
         write_results(gathered, folder / RESULTS)
