@@ -18,6 +18,7 @@ import torch
 
 import palate
 from palate.schema import History
+from palate.words import counted
 from serving_parts.load import naive, server
 from serving_parts.raw import drive_apart
 
@@ -54,7 +55,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         ways: dict[str, tuple[int, tuple[str, ...]]] = {
-            f"the batcher, {workers} workers": (workers, ()) for workers in arguments.workers
+            f"the batcher, {counted(workers, 'worker')}": (workers, ()) for workers in arguments.workers
         }
         if arguments.engine:
             ways["the engine"] = (1, ("--engine", arguments.engine))
