@@ -12,6 +12,7 @@ from palate.cli.app import app
 from palate.evaluation.evaluate import Setting
 from palate.evaluation.metrics import area_under_curve
 from palate.evaluation.questions import QuestionEvaluation, questions_of_run, score_questions
+from palate.model.model import load_model
 from palate.tasks import load_task
 from palate.tasks.wordings import WORDINGS
 from palate.training.train import train_run
@@ -48,6 +49,23 @@ def test_a_mixture_is_trained_and_every_wording_is_asked(run, tiny_data):
     others = {row.kind for row in evaluation.rows if row.predictor == "another user's history"}
     assert others == MIXTURE.keys()
     assert questions_of_run(run) == evaluation
+
+
+def test_the_windows_of_a_kind_are_encoded_once_for_all_wordings(run, tiny_data, monkeypatch):
+    model, read, told = load_model(run, device="cpu"), [], []
+    users = len(tiny_data.users("test"))
+    monkeypatch.setattr(
+        model, "read", lambda windows: read.append(len(windows)) or type(model).read(model, windows)
+    )
+    task = load_task(model.settings.task, tiny_data.info)
+    setting = Setting(split="test", window=10, kind="random", seed=0)
+    kinds = ["preference", "rating"]
+    score_questions(
+        model, tiny_data, task, setting, kinds, batch_size=2, progress=lambda *counts: told.append(counts)
+    )
+    assert sum(read) == len(kinds) * 2 * users  # once with the user's own history, once with another's
+    total = sum(len(WORDINGS[kind].all) + 1 for kind in kinds)
+    assert told == [(done + 1, total) for done in range(total)]
 
 
 def test_the_command_writes_the_scores_beside_the_run(run):

@@ -5,8 +5,11 @@ import torch
 
 from palate.config.recipe import StreamingSettings
 from palate.data.windows import draw_windows
+from palate.encoders.base import UserPrompt
 from palate.model import generation
+from palate.model.generation import Prefix
 from tiny import tiny_model
+from tiny_causal import causal_model, save_causal
 
 STREAMING = StreamingSettings(num_queries=6, d_model=16, num_layers=1, num_heads=2)
 DIFFERENT = [("yes", "no"), ("no", "maybe"), ("3", "5")]
@@ -45,6 +48,20 @@ def test_the_next_token_decides_where_it_can_and_all_tokens_else(asked, choices,
         alone = likelihoods(model, windows[row : row + 1], instructions[row], choices[row])
         scores = torch.stack([each[0] if first_only else each.sum() for each in alone])
         torch.testing.assert_close(chances[row], scores.softmax(dim=0), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("choices", [DIFFERENT, ALIKE])
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder-only"])
+def test_windows_that_are_read_once_answer_several_questions(asked, tiny_data, tmp_path, choices, kind):
+    model, windows, instructions = asked
+    if kind == "decoder-only":
+        model = causal_model(tiny_data, save_causal(tmp_path / "backbone"))
+    read = model.read(windows)
+    assert isinstance(read, Prefix if kind == "decoder-only" else UserPrompt)
+    for these in (instructions, instructions[::-1], instructions):
+        chances = model.choose(read, choices, these)
+        torch.testing.assert_close(chances, model.choose(windows, choices, these), atol=1e-5, rtol=1e-4)
+        assert model.generate_after(read, these) == model.answer(windows, these)
 
 
 def test_answers_that_begin_differently_take_one_pass_for_all(asked, monkeypatch):

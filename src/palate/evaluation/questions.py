@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,9 @@ def score_questions(
 ) -> QuestionEvaluation:
     """Evaluate kinds of questions in all their wordings on a split's users.
 
-    All wordings of a kind share the same questions. For the first wording, other predictors reply, too: the model
-    with another user's history (a control), references based on the window and the training users, and the user
-    encoder's category logits, if it has any.
+    All wordings of a kind share the same questions, and each window is encoded once for them. For the first wording,
+    other predictors reply, too: the model with another user's history (a control), references based on the window and
+    the training users, and the user encoder's expected scores, if it has any.
 
     Args:
         model: Model to evaluate.
@@ -119,28 +120,37 @@ def score_questions(
         dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
     )
     rows: list[WordingScores] = []
-    total = sum(len(wordings_of(kind).all) + 1 for kind in kinds)
-    for done, (kind, wording, name, asked) in enumerate(
-        _asked(questioner, kinds, users, windows, preferences, setting.seed)
-    ):
-        replies = replies_of(model, asked, batch_size)
-        who = [(name, replies)]
-        if name == "model" and wording == wordings_of(kind).trained[0]:
-            who += [*references.replies(kind, asked), *view_of(model, kind, asked, batch_size)]
-            if rates is not None and kind in ITEM_KINDS:
-                who.append(("expected ratings", references.by_ratings(kind, asked.expected, asked)))
+    asking = _Progress(sum(len(wordings_of(kind).all) + 1 for kind in kinds), progress)
+    for number, kind in enumerate(kinds):
+        wordings, rng = wordings_of(kind), partial(np.random.default_rng, [setting.seed, number])
+        several = [
+            questioner.draw(kind, [wording], users, windows, preferences[users], rng())
+            for wording in wordings.all
+        ]
+        first = several[0]
+        replied = [
+            (wording, "model", replies)
+            for wording, replies in zip(
+                wordings.all, replies_of(model, several, batch_size, asking), strict=True
+            )
+        ]
+        who = [*references.replies(kind, first), *view_of(model, kind, first, batch_size)]
+        if rates is not None and kind in ITEM_KINDS:
+            who.append(("expected ratings", references.by_ratings(kind, first.expected, first)))
+        if len(users) > 1:
+            others = first.with_windows(np.roll(np.arange(len(users)), 1))
+            who.append(("another user's history", replies_of(model, [others], batch_size, asking)[0]))
+        replied[1:1] = [(wordings.trained[0], name, replies) for name, replies in who]
         rows += [
             WordingScores(
                 kind=kind,
                 wording=wording,
-                held_out=wording in wordings_of(kind).held_out,
-                predictor=by,
-                scores=_scores(kind, task, asked, given, preferences[users]),
+                held_out=wording in wordings.held_out,
+                predictor=name,
+                scores=_scores(kind, task, first, replies, preferences[users]),
             )
-            for by, given in who
+            for wording, name, replies in replied
         ]
-        if progress:
-            progress(done + 1, total)
     return QuestionEvaluation(
         dataset=dataset.info.name,
         fingerprint=dataset.info.fingerprint,
@@ -207,18 +217,49 @@ def write_questions(evaluation: QuestionEvaluation, path: Path) -> None:
     write_text(path, evaluation.model_dump_json(indent=2) + "\n")
 
 
-def replies_of(model: PersonalizedModel, asked: Questions, batch_size: int) -> Replies:
-    """Get a model's replies, in batches of ``batch_size`` users."""
-    texts, numbers = [], []
-    for start in range(0, len(asked.asked), batch_size):
+def replies_of(
+    model: PersonalizedModel,
+    several: Sequence[Questions],
+    batch_size: int,
+    replied: Callable[[float], None] = lambda wordings: None,
+) -> list[Replies]:
+    """Get a model's replies to several wordings of questions about the same windows, which are encoded once.
+
+    Args:
+        model: The model.
+        several: The questions of B users, once per wording.
+        batch_size: Users per batch.
+        replied: Called after each batch of each wording with the share of the wording's users.
+
+    Returns:
+        The replies to each wording.
+    """
+    count = len(several[0].asked)
+    texts: list[list[str]] = [[] for _ in several]
+    numbers: list[list[Doubles]] = [[np.zeros(0)] for _ in several]
+    for start in range(0, count, batch_size):
         rows = slice(start, start + batch_size)
-        windows, instructions = asked.windows[rows].trimmed(), asked.asked[rows]
-        if not asked.choices[0]:
-            texts += model.answer(windows, instructions)
-            continue
-        chances = model.choose(windows, asked.choices[rows], instructions).double().cpu().numpy()  # [b, C]
-        numbers.append(chances @ asked.values)
-    return Replies(texts, np.concatenate(numbers) if numbers else np.zeros(0))
+        before = model.read(several[0].windows[rows].trimmed())
+        for asked, text, number in zip(several, texts, numbers, strict=True):
+            if asked.choices[0]:
+                chances = model.choose(before, asked.choices[rows], asked.asked[rows])  # [b, C]
+                number.append(chances.double().cpu().numpy() @ asked.values)
+            else:
+                text += model.generate_after(before, asked.asked[rows])
+            replied(len(asked.asked[rows]) / count)
+    return [Replies(text, np.concatenate(number)) for text, number in zip(texts, numbers, strict=True)]
+
+
+class _Progress:
+    """Reports the number of wordings answered, from shares of them."""
+
+    def __init__(self, total: int, report: Callable[[int, int], None] | None) -> None:
+        self._total, self._report, self._done = total, report, 0.0
+
+    def __call__(self, wordings: float) -> None:
+        before, self._done = int(self._done + 1e-6), self._done + wordings
+        if self._report and int(self._done + 1e-6) > before:
+            self._report(int(self._done + 1e-6), self._total)
 
 
 def view_of(
@@ -329,29 +370,6 @@ class References:
         values = self._dataset.rating_values.astype(np.float64)
         residual = (values[windows.rating_index] - self._item[windows.item_index]) * windows.mask
         return np.asarray(residual.sum(axis=1) / (windows.length + PRIOR))
-
-
-def _asked(
-    questioner: Questioner,
-    kinds: Sequence[QuestionKind],
-    users: Ints,
-    windows: Windows,
-    preferences: Preferences,
-    seed: int,
-) -> Iterator[tuple[QuestionKind, str, str, Questions]]:
-    """Yield questions by kind and wording; for each kind's first wording also with other users' histories."""
-    for number, kind in enumerate(kinds):
-        for wording in wordings_of(kind).all:
-            rng = np.random.default_rng([seed, number])
-            asked = questioner.draw(kind, [wording], users, windows, preferences[users], rng)
-            yield kind, wording, "model", asked
-            if wording == wordings_of(kind).trained[0] and len(users) > 1:
-                yield (
-                    kind,
-                    wording,
-                    "another user's history",
-                    asked.with_windows(np.roll(np.arange(len(users)), 1)),
-                )
 
 
 def _scores(

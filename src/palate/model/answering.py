@@ -99,22 +99,45 @@ class AnsweringModel(ReadingModel):
         return self._prefix(self.encode(histories))
 
     @torch.inference_mode()
-    def generate_after(self, prefix: Prefix, instruction: str | None = None) -> list[str]:
-        """Generate an answer for each of the prefix's B users; the prefix is not modified."""
-        return self._answer(prefix, instruction)
+    def read(self, windows: Windows) -> UserPrompt | Prefix:
+        """Encode each of B windows once, for several calls of :meth:`generate_after` and :meth:`choose`.
+
+        Returns:
+            A prefilled prefix with a decoder-only backbone, otherwise the user prompts.
+        """
+        user = self.user_prompt(windows)
+        return user if self.frame is None or self.conditioning is not None else self._prefix(user)
+
+    @torch.inference_mode()
+    def generate_after(self, before: UserPrompt | Prefix, instruction: Instruction = None) -> list[str]:
+        """Generate an answer for each of B users from a result of :meth:`prefix` or :meth:`read`, not modified."""
+        return self._answer(before, instruction)
 
     @torch.inference_mode()
     def choose(
-        self, windows: Windows, choices: Sequence[Sequence[str]], instruction: Instruction = None
+        self,
+        given: Windows | UserPrompt | Prefix,
+        choices: Sequence[Sequence[str]],
+        instruction: Instruction = None,
     ) -> Tensor:
-        """Compute the probabilities [B, C] of C answers for each of B windows, normalised over the answers.
+        """Compute the probabilities of C answers for each of B users, normalised over the answers.
 
-        If the answers of each window start with different tokens, only the first token is scored, otherwise all
-        tokens.
+        If the answers of each user start with different tokens, only the first token is scored, otherwise all tokens.
+
+        Args:
+            given: Windows, or the result of :meth:`read` for several questions about them.
+            choices: C answers for each user.
+            instruction: One for all users or one for each; None for the trained one.
+
+        Returns:
+            Probabilities, [B, C].
         """
+        before = self.user_prompt(given) if isinstance(given, Windows) else given
         texts = [text for row in choices for text in row]
         tokens, mask = (part.view(len(choices), -1, part.shape[1]) for part in self._tokens(texts))
-        return choose(self.backbone, self.frame, self.prompt(windows, instruction), tokens, mask)
+        prompt = self._after_or_inject(before, self._asked(self._questions(instruction)))
+        prefix = before if isinstance(before, Prefix) else None
+        return choose(self.backbone, self.frame, prompt, tokens, mask, prefix)
 
     @torch.inference_mode()
     def log_likelihood(
@@ -163,7 +186,7 @@ class AnsweringModel(ReadingModel):
         questions, most = self._questions(instruction), self.settings.max_new_tokens
         prefix = before if isinstance(before, Prefix) else None
         asked = self._asked(questions)
-        prompt = self._inject(before, asked) if isinstance(before, UserPrompt) else self._after(before, asked)
+        prompt = self._after_or_inject(before, asked)
         check_length(self.backbone.config, prompt.mask.shape[1], most)
         each = questions * len(prompt.mask) if len(questions) == 1 else questions
         said = self._drafts(before, each, prompt, most)
@@ -219,6 +242,9 @@ class AnsweringModel(ReadingModel):
         decided = None if before.named is None else decided_names(before.named)
         starts = [grammar.start(questions[row].kind, decided[row] if decided else None) for row in rows]
         return GrammarProcessor(grammar, starts)
+
+    def _after_or_inject(self, before: UserPrompt | Prefix, asked: Asked) -> Prompt:
+        return self._after(before, asked) if isinstance(before, Prefix) else self._inject(before, asked)
 
     def _prefix(self, user: UserPrompt) -> Prefix:
         edges = self._edges()

@@ -126,7 +126,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = N
 
 
 def choose(
-    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, choices: Tensor, mask: Tensor
+    backbone: PreTrainedModel,
+    frame: Frame | None,
+    prompt: Prompt,
+    choices: Tensor,
+    mask: Tensor,
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Compute the probabilities of C answers for each of B prompts, normalised over the answers.
 
@@ -138,6 +143,7 @@ def choose(
         prompt: Assembled prompts of B users.
         choices: Token ids of the answers, [B, C, N'].
         mask: True at tokens, [B, C, N'].
+        prefix: Prefilled prefix of the prompts; None without one.
 
     Returns:
         Probabilities, [B, C].
@@ -145,19 +151,25 @@ def choose(
     first = choices[:, :, 0]
     ordered = first.sort(dim=1).values
     if bool((ordered[:, 1:] != ordered[:, :-1]).all()):
-        logits, _ = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1])
+        logits, _ = score(backbone, frame, prompt, choices[:, 0, :1], mask[:, 0, :1], prefix)
         return logits[:, 0].float().gather(1, first).softmax(dim=1)
     likely = [
-        log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at]) for at in range(choices.shape[1])
+        log_likelihood(backbone, frame, prompt, choices[:, at], mask[:, at], prefix)
+        for at in range(choices.shape[1])
     ]
     return torch.stack(likely, dim=1).softmax(dim=1)
 
 
 def log_likelihood(
-    backbone: PreTrainedModel, frame: Frame | None, prompt: Prompt, target: Tensor, mask: Tensor
+    backbone: PreTrainedModel,
+    frame: Frame | None,
+    prompt: Prompt,
+    target: Tensor,
+    mask: Tensor,
+    prefix: Prefix | None = None,
 ) -> Tensor:
-    """Compute the log-probabilities [B] of B targets [B, N'], including their end tokens."""
-    logits, labels = score(backbone, frame, prompt, target, mask)
+    """Compute the log-probabilities [B] of B targets [B, N'] with their end tokens; arguments as for :func:`score`."""
+    logits, labels = score(backbone, frame, prompt, target, mask, prefix)
     scored = labels != IGNORED
     each = logits.float().log_softmax(dim=-1).gather(2, labels.where(scored, 0)[..., None]).squeeze(2)
     return (each * scored).sum(dim=1)
