@@ -6,7 +6,7 @@ from torch import nn
 
 from palate.backbones.spelling import spelled
 from palate.encoders.base import UserPrompt
-from palate.encoders.spoken import BETWEEN, NamesPrompt
+from palate.encoders.spoken import BETWEEN, RATING_BUMPS, NamesPrompt
 from palate.pretraining.language import LanguagePretraining, language_backbone
 
 WIDTH, SIZE = 6, 8
@@ -176,7 +176,7 @@ def test_plain_names_are_the_tokens_alone_and_what_stands_around_them_is_scaled(
     torch.testing.assert_close(user.embeddings[0, :2], 2 * unscaled.embeddings[0, :2])
     torch.testing.assert_close(user.entities, 2 * unscaled.entities)
     assert {name.split(".")[0] for name, _ in prompts.named_parameters()} == {
-        "heading", "end", "comma", "query", "state", "entity", "compared",
+        "heading", "end", "comma", "query", "state", "entity", "compared", "repeated",
     }  # fmt: skip
 
 
@@ -221,9 +221,10 @@ def plain():
 
 @torch.no_grad()
 def test_an_item_is_what_its_expected_rating_is(plain):
-    entities, none = torch.randn(2, 5, SIZE), torch.tensor([[-1], [-1]])
+    entities, none, names = torch.randn(2, 5, SIZE), torch.tensor([[-1], [-1]]), torch.randn(2, 1, SIZE)
     several = [
-        plain.mentioned(entities, None, none, torch.tensor([[place], [0.5]]))[0] for place in (0.6, 0.66, 0.7)
+        plain.mentioned(entities, None, none, torch.tensor([[place], [0.5]]), names)[0]
+        for place in (0.6, 0.66, 0.7)
     ]
     torch.testing.assert_close(several[1][0], 0.4 * several[0][0] + 0.6 * several[2][0])
     torch.testing.assert_close(several[0][1], several[2][1])
@@ -232,27 +233,46 @@ def test_an_item_is_what_its_expected_rating_is(plain):
 
 @torch.no_grad()
 def test_what_a_question_compares_depends_on_the_difference_of_the_scores(plain):
-    entities, scores = torch.randn(3, 5, SIZE), torch.tensor([[0.1, 0.3, 0.0, 0.0, 0.2]]).expand(3, -1)
+    entities, scores = torch.randn(3, 5, SIZE), torch.tensor([[0.1, 0.2, 0.0, 0.0, 0.2]]).expand(3, -1)
     category = torch.tensor([[0, 1], [1, 0], [1, -1]])
-    unknown = torch.full((3, 2), -1.0)
-    vectors, mask = plain.mentioned(entities, scores, category, unknown)
+    unknown, names = torch.full((3, 2), -1.0), torch.randn(3, 2, SIZE)
+    names[1] = names[0].flip(0)
+    vectors, mask = plain.mentioned(entities, scores, category, unknown, names)
     assert mask.tolist() == [[True, True], [True, True], [True, False]]
-    alone = entities[2, 1]
-    torch.testing.assert_close(vectors[2, 0], alone)  # nothing to compare with
-    moved = vectors[0] - entities[0, :2]
-    torch.testing.assert_close(moved, vectors[1].flip(0) - entities[1, :2])
-    assert (moved[0] != moved[1]).any()
-    raised, _ = plain.mentioned(entities, scores + 0.25, category, unknown)
+    torch.testing.assert_close(vectors[2, 0], entities[2, 1])  # nothing to compare with
+    entities[1] = entities[0]
+    vectors, _ = plain.mentioned(entities, scores, category, unknown, names)
+    torch.testing.assert_close(vectors[0], vectors[1].flip(0))
+    raised, _ = plain.mentioned(entities, scores + 0.25, category, unknown, names)
     torch.testing.assert_close(raised, vectors)  # only the difference counts
+
+
+@torch.no_grad()
+def test_the_name_of_the_better_one_is_repeated_as_far_as_the_weights_say(plain):
+    plain.compared.weight.zero_()
+    plain.repeated.weight.copy_(torch.linspace(0, 1, RATING_BUMPS))
+    entities, names, none = torch.randn(1, 5, SIZE), torch.randn(1, 2, SIZE), torch.full((1, 2), -1)
+    far, some, same = (
+        plain.mentioned(entities, torch.zeros(1, 5), none, torch.tensor([pair]), names)[0][0]
+        for pair in ([0.9, 0.1], [0.55, 0.5], [0.5, 0.5])
+    )
+    own = [
+        plain.mentioned(entities, None, none[:, :1], torch.tensor([[place]]), names)[0][0, 0]
+        for place in (0.1, 0.5)
+    ]
+    torch.testing.assert_close(far[0], names[0, 0])
+    torch.testing.assert_close(far[1], own[0])
+    torch.testing.assert_close(some[1], 0.3 * names[0, 1] + 0.7 * own[1])  # 0.5 + COMPARED * -0.05
+    torch.testing.assert_close(same[0], (names[0, 0] + own[1]) / 2)
 
 
 @torch.no_grad()
 def test_items_are_compared_by_their_expected_ratings(plain):
     entities, none = torch.randn(1, 5, SIZE), torch.tensor([[-1, -1]])
-    scores = torch.zeros(1, 5)
-    both, mask = plain.mentioned(entities, scores, none, torch.tensor([[0.2, 0.6]]))
-    swapped, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.2]]))
+    scores, names = torch.zeros(1, 5), torch.randn(1, 2, SIZE)
+    both, mask = plain.mentioned(entities, scores, none, torch.tensor([[0.2, 0.6]]), names)
+    swapped, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.2]]), names.flip(1))
     assert mask.all()
     torch.testing.assert_close(both.flip(1), swapped)
-    same, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.6]]))
+    same, _ = plain.mentioned(entities, scores, none, torch.tensor([[0.6, 0.6]]), names.flip(1))
     assert (same[0, 0] != swapped[0, 0]).any()

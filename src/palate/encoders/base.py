@@ -136,9 +136,10 @@ class UserPrompt:
         return replace(self, **{name: one.to(device) for name, one in tensors.items() if one is not None})
 
 
-Mentioned: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]
+Mentioned: TypeAlias = Callable[[Tensor, Tensor | None, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Computes the vectors [B, Q, E] and mask [B, Q] of what questions name, from the vectors [B, L, E] and scores [B, L]
-of the categories, the categories named [B, Q] and the expected ratings of the items named [B, Q]."""
+of the categories, the categories named [B, Q], the expected ratings of the items named [B, Q], and the embeddings
+[B, Q, E] of the names' first tokens."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ BETWEEN = 3
 tokenizer."""
 RATING_BUMPS = 11
 """Number of basis functions over the rating scale that encode a category's expected rating in a question."""
-COMPARED = 2.0
+COMPARED = 4.0
 """Factor of the difference between the scores of categories or items that a question compares."""
 ASKED_PERIODS = 2
 """Periods that encode the positions of a name's tokens in a question."""
@@ -70,6 +70,7 @@ class NamesPrompt(nn.Module):
         self.comma = nn.Parameter(torch.randn(size) * 0.5)
         if plain:
             self.compared = nn.Linear(RATING_BUMPS, size, bias=False)
+            self.repeated = nn.Linear(RATING_BUMPS, 1, bias=False)
         else:
             self.along, self.within = (nn.Linear(2 * len(PERIODS), size) for _ in range(HALVES))
             self.asked = nn.Linear(2 * ASKED_PERIODS, size)
@@ -131,18 +132,25 @@ class NamesPrompt(nn.Module):
         return None if self.plain else self.asked(self.places[: self.max_tokens, : 2 * ASKED_PERIODS])
 
     def mentioned(
-        self, entities: Tensor, scores: Tensor | None, category: Tensor, expected: Tensor
+        self,
+        entities: Tensor,
+        scores: Tensor | None,
+        category: Tensor,
+        expected: Tensor,
+        names: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Compute the vectors of the Q categories and items that each of B questions names, for plain names.
 
-        The vector of an item depends on its expected rating. If a question names several, each vector also depends on
-        the difference between its score and the mean of the others.
+        The vector of an item depends on its expected rating. If a question names several, each vector is an
+        interpolation between this and the name's first token, plus a vector; both depend on the difference between its
+        score and the mean of the others. So the name of the best can be repeated, and a language model copies it.
 
         Args:
             entities: Vectors of the categories, [B, L, E].
             scores: Expected scores of the categories as differences on the rating scale, [B, L]; None if unknown.
             category: Indices of the categories named, -1 for none, [B, Q].
             expected: Expected ratings of the items named, from 0 to 1, -1 for others, [B, Q].
+            names: Embeddings of the names' first tokens, [B, Q, E].
 
         Returns:
             Vectors [B, Q, E], and a mask [B, Q].
@@ -160,9 +168,11 @@ class NamesPrompt(nn.Module):
         place = torch.where(items, place, scores.gather(1, index).to(place)) * stands
         number = stands.sum(dim=1, keepdim=True)
         others = (place.sum(dim=1, keepdim=True) - place) / (number - 1).clamp(min=1)
-        compared = self.compared(_bumps(0.5 + COMPARED * (place - others)).to(vectors.dtype))
+        better = _bumps(0.5 + COMPARED * (place - others)).to(vectors.dtype)
+        repeated = self.repeated(better) * (names.to(vectors.dtype) - vectors)
         several = (stands & (number > 1))[..., None]
-        return torch.where(several, self._scaled(vectors + compared), vectors), stands
+        compared = self._scaled(vectors + repeated + self.compared(better))
+        return torch.where(several, compared, vectors), stands
 
     def _pooled(self, hidden: Tensor) -> Tensor:
         """Pool the hidden states by learned queries, [B, P, E]."""

@@ -79,7 +79,7 @@ class Asked:
         users: int,
         entities: Tensor | None,
         places: Tensor | None = None,
-        named: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        named: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Embed the instructions of B users.
 
@@ -89,8 +89,9 @@ class Asked:
             entities: User-specific vectors of the categories, [B, L, E]; None to insert nothing.
             places: Position embeddings [S, E] for the first S tokens of a name, added to its tokens together with the
                 category's vector, for a backbone trained with them; None to add nothing.
-            named: Computes the vectors [B, Q, E] and the mask [B, Q] of what is named, from ``category`` and
-                ``expected``; None for the vectors of the categories, and none for items.
+            named: Computes the vectors [B, Q, E] and the mask [B, Q] of what is named, from ``category``, ``expected``
+                and the embeddings [B, Q, E] of the names' first tokens; None for the vectors of the categories, and
+                none for items.
 
         Returns:
             Vectors [B, T', E] with their mask [B, T'], in which each name is followed by its vector.
@@ -103,7 +104,8 @@ class Asked:
             index = category.clamp(min=0)[..., None].expand(-1, -1, entities.shape[-1])
             inserted, stands = entities.gather(1, index), category >= 0
         else:
-            inserted, stands = named(category, self.expected.expand(users, -1))
+            first = self.begun.clamp(min=0).expand(users, -1)[..., None].expand(-1, -1, vectors.shape[-1])
+            inserted, stands = named(category, self.expected.expand(users, -1), vectors.gather(1, first))
         inserted = inserted.to(vectors.dtype)
         order = torch.arange(vectors.shape[1], device=mask.device).expand(users, -1)
         if places is not None:

@@ -28,7 +28,7 @@ from palate.items.categories import build_category_table
 from palate.items.encoder import ItemEncoder, Progress
 from palate.items.table import ItemTable, build_item_table
 from palate.items.texts import dataset_items, texts_for
-from palate.model.adapter import adapted
+from palate.model.adapter import RatingScale, adapted
 from palate.model.config import PersonalizedSettings, check_model
 from palate.model.model import PersonalizedModel, load_model
 from palate.model.start import (
@@ -52,6 +52,7 @@ from palate.model.wording import (
 )
 from palate.schema import Preferences
 from palate.tasks import load_task
+from palate.tasks.category_preference import CategoryPreference
 from palate.tasks.questions import ITEM_KINDS, YES_NO, described
 from palate.tasks.wordings import wordings_of
 
@@ -228,13 +229,21 @@ def _started(
         for weight in model.binding.trained_on_data():
             weight.requires_grad_(True)
     else:
-        model = adapted(model, *loaded, recipe.model)
+        model = adapted(model, *loaded, recipe.model, _rating_scale(dataset, task))
     backbone = Backbone(model.backbone, model.tokenizer, model.frame)
     teach_names(backbone, task, False, name if exchanged is None else exchanged.name, tell)
     most = max_new_tokens(backbone, task, recipe.task.max_labels, recipe.evaluate.max_new_tokens)
     if exchanged is not None:
         _check_what_is_read(backbone, recipe, dataset, task, most, tell, model.settings.user_encoder)
     return BuiltBackbone(backbone, model.settings.backbone, most, torch.get_rng_state(), model)
+
+
+def _rating_scale(dataset: Dataset, task: Task) -> RatingScale | None:
+    """Return the scale of a dataset's ratings and the task's threshold on it; None without ratings."""
+    values = dataset.info.rating_values
+    if dataset.info.feedback == "implicit" or len(values) < 2 or not isinstance(task, CategoryPreference):
+        return None
+    return RatingScale(values, task.like_above)
 
 
 def _check_added_latent(given: Section, start: Section, name: str) -> None:
