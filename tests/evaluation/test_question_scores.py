@@ -77,6 +77,15 @@ def test_the_command_writes_the_scores_beside_the_run(run):
     assert written.users == 4
 
 
+def test_the_quick_questions_are_two_of_the_wordings_with_the_same_scores(run):
+    whole, quick = (questions_of_run(run, ["yes-no"], max_users=5, quick=quick) for quick in (False, True))
+    wordings = {WORDINGS["yes-no"].trained[0], WORDINGS["yes-no"].held_out[0]}
+    control = "another user's history"
+    assert quick.rows == tuple(
+        row for row in whole.rows if row.wording in wordings and row.predictor != control
+    )
+
+
 def test_a_kind_that_does_not_exist_is_named_with_those_that_do(run):
     result = CliRunner().invoke(app, ["questions", str(run), "--kind", "colour"])
     assert result.exit_code == 2

@@ -36,6 +36,14 @@ def questions(
             "the user's offset if not given.",
         ),
     ] = None,
+    quick: Annotated[
+        bool,
+        Option(
+            "--quick",
+            help="Ask only one trained and one held-out wording of each kind, and leave out the control with another "
+            "user's history.",
+        ),
+    ] = False,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
     out: Annotated[
@@ -67,7 +75,7 @@ def questions(
             tell(f"{error}; the scores will be shown but not saved, unless --out names a file")
     with counting_bar("asking", watched()) as progress:
         evaluation = questions_of_run(
-            run, kind, data, split, window, users, seed, progress, backbone, device, beside
+            run, kind, data, split, window, users, seed, progress, backbone, device, beside, quick
         )
     tell_device(evaluation.device)
     show_table(question_sheet(evaluation))

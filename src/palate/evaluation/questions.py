@@ -26,7 +26,7 @@ from palate.system.records import Frozen
 from palate.tasks import load_task
 from palate.tasks.questions import ITEM_KINDS, Questioner, Questions, check_kinds
 from palate.tasks.statistics import CategoryStatistics, category_statistics
-from palate.tasks.wordings import KINDS, NAMING, wordings_of
+from palate.tasks.wordings import KINDS, NAMING, Wordings, wordings_of
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +83,7 @@ def score_questions(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
     recommender: Recommender | None = None,
+    quick: bool = False,
 ) -> QuestionEvaluation:
     """Evaluate kinds of questions in all their wordings on a split's users.
 
@@ -101,6 +102,7 @@ def score_questions(
         progress: Callback (done, total) in wordings.
         recommender: Predicts the ratings that items in questions come with, for a model that was trained with them;
             None for the item's mean rating with the user's offset.
+        quick: Whether to ask only the first trained and the first held-out wording of each kind, without the control.
 
     Raises:
         DataError: The split has no users.
@@ -120,9 +122,10 @@ def score_questions(
         dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
     )
     rows: list[WordingScores] = []
-    asking = _Progress(sum(len(wordings_of(kind).all) + 1 for kind in kinds), progress)
+    control = len(users) > 1 and not quick
+    asking = _Progress(sum(len(_wordings(kind, quick).all) + control for kind in kinds), progress)
     for number, kind in enumerate(kinds):
-        wordings, rng = wordings_of(kind), partial(np.random.default_rng, [setting.seed, number])
+        wordings, rng = _wordings(kind, quick), partial(np.random.default_rng, [setting.seed, number])
         several = [
             questioner.draw(kind, [wording], users, windows, preferences[users], rng())
             for wording in wordings.all
@@ -137,7 +140,7 @@ def score_questions(
         who = [*references.replies(kind, first), *view_of(model, kind, first, batch_size)]
         if rates is not None and kind in ITEM_KINDS:
             who.append(("expected ratings", references.by_ratings(kind, first.expected, first)))
-        if len(users) > 1:
+        if control:
             others = first.with_windows(np.roll(np.arange(len(users)), 1))
             who.append(("another user's history", replies_of(model, [others], batch_size, asking)[0]))
         replied[1:1] = [(wordings.trained[0], name, replies) for name, replies in who]
@@ -173,6 +176,7 @@ def questions_of_run(
     backbone: str | None = None,
     device: str | torch.device = "auto",
     recommender: Path | None = None,
+    quick: bool = False,
 ) -> QuestionEvaluation:
     """Evaluate a run's model; arguments that are None take the recipe's value, ``kinds`` those trained on.
 
@@ -209,6 +213,7 @@ def questions_of_run(
         recipe.evaluate.batch_size,
         progress,
         rating,
+        quick,
     )
 
 
@@ -370,6 +375,12 @@ class References:
         values = self._dataset.rating_values.astype(np.float64)
         residual = (values[windows.rating_index] - self._item[windows.item_index]) * windows.mask
         return np.asarray(residual.sum(axis=1) / (windows.length + PRIOR))
+
+
+def _wordings(kind: QuestionKind, quick: bool) -> Wordings:
+    """Return the wordings of a kind to ask: all, or only the first trained and the first held-out one."""
+    every = wordings_of(kind)
+    return Wordings(every.trained[:1], every.held_out[:1]) if quick else every
 
 
 def _scores(
