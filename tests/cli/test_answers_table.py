@@ -7,6 +7,7 @@ import pytest
 
 from bookshop_commands import run, trained_recommender
 from palate.answers import load, table
+from tiny_causal import save_causal
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +141,37 @@ def test_a_model_alone_is_asked_in_other_words_or_refuses(shop):
     ):
         refused = run(*asked, question)
         assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_language_model_writes_the_sentences(shop, questions, tmp_path):
+    author = save_causal(tmp_path / "author")
+    users = users_file(tmp_path, "reader-3", "reader-7")
+    asked = ["answers", shop, "--users", users, "--questions", questions, "--out"]
+    assert run(*asked, tmp_path / "filled.parquet").exit_code == 0
+    done = run(*asked, tmp_path / "written.parquet", "--writer", author)
+    assert done.exit_code == 0, done.output
+    filled, written = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("filled", "written"))
+    assert written["source"].unique().to_list() == ["written"]
+    assert all(a != b for a, b in zip(filled["text"], written["text"], strict=True))
+    assert written.drop("text", "source").equals(filled.drop("text", "source"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("own", "there is no model with a frozen"), ("./nowhere", "cannot be loaded")]
+)
+def test_a_writer_that_cannot_be_loaded_is_refused_first(shop, questions, tmp_path, name, said):
+    done = run(
+        "answers",
+        shop,
+        "--users",
+        "all",
+        "--questions",
+        questions,
+        "--out",
+        tmp_path / "a.csv",
+        "--writer",
+        name,
+    )
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert not (tmp_path / "a.csv").exists()

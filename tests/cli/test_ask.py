@@ -12,6 +12,7 @@ from palate.cli.app import app
 from palate.data.dataset import load_dataset
 from palate.model.model import PersonalizedModel
 from palate.tasks.statistics import category_statistics
+from tiny_causal import save_causal
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,14 @@ def test_a_question_in_own_words(shop):
     assert answer["question"] == "Which subjects does this user like?"
 
 
+def test_a_language_model_writes_the_answer(shop, tmp_path):
+    author = save_causal(tmp_path / "author")
+    asked = [*shop, "--user", "reader-3", "--question", "What should I recommend to this user and why?"]
+    (answer,) = answered(*asked, "--writer", author)["answers"]
+    assert (answer["source"], answer["kind"]) == ("written", "recommendation")
+    assert answer["chances"][0]["of"] in answer["text"]
+
+
 def test_choices_without_ratings(tmp_path):
     catalogue = books()
     events = write_rows(purchases(catalogue), tmp_path / "events.jsonl")
@@ -152,6 +161,8 @@ def test_one_user_alone_is_answered_with_a_warning(tmp_path):
         ([], "give --user, --history or both"),
         (["--user", "reader-99"], "no user 'reader-99'"),
         (["--user", "reader-3", "--question", " "], "it is blank"),
+        (["--user", "reader-3", "--writer", "own"], "it writes answers"),
+        (["--user", "reader-3", "--question", "Why?", "--writer", "own"], "there is no model with a frozen"),
         (["--user", "reader-3", "--rating-col", "points"], "points"),
         (["--user", "reader-3", "--save", "shop"], "shop is not empty"),
         (["--history", "gone.json"], "gone.json: no such file"),

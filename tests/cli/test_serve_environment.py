@@ -18,6 +18,7 @@ GIVEN = {
     "recommender": ("rec", {"recommender": "rec"}),
     "backbone": ("folder", {"backbone": "folder"}),
     "device": ("cpu", {"device": "cpu"}),
+    "writer": ("packaged:gemma3-270m", {"writer": "packaged:gemma3-270m"}),
     "data": ("mine", {"data": "mine"}),
     "engine": ("http://127.0.0.1:8001", {"engine": EngineSettings(url="http://127.0.0.1:8001")}),
     "previous": ("old", {"previous": "old"}),

@@ -1,12 +1,16 @@
 """Free questions over HTTP: answered from the recommender, by the language model, or refused with 422."""
 
+import json
+
 import pytest
 
 import palate
 from palate.answers import load
 from palate.answers.answerer import Answerer
+from palate.answers.writer import load_writer
 from palate.recommend.files import load_recommender
 from serving import ask, listening, refusal, sent
+from tiny_causal import save_causal
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,6 +124,18 @@ def test_answers_are_streamed_in_one_piece(alone, history):
         "event: piece", "event: answer", "event: done",
     ]  # fmt: skip
     assert whole["text"] in told
+
+
+def test_a_language_model_writes_the_sentences(serve, recommender_run, recommender, history, tmp_path):
+    author = str(save_causal(tmp_path / "author"))
+    server = serve(of=recommender_run, writer=author)
+    (given,) = ask(server, {"history": sent(history), "instruction": WHY, "k": 2})
+    writing = Answerer(recommender, load.question_matcher, field="genre", writer=load_writer(author, "cpu"))
+    (direct,) = writing.answer([history], WHY, k=2)
+    assert (given["source"], given["text"]) == ("written", direct.text)
+    body = {"questions": [{"history": sent(history), "instruction": WHY, "k": 2}], "stream": True}
+    with server.stream("POST", "/answers", json=body) as response:
+        assert f'"text":{json.dumps(direct.text)}' in "".join(response.iter_text()).replace('": ', '":')
 
 
 def test_scores_are_explained(alone, recommender, history):

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from palate.answers import sentences
+from palate.answers.facts import drafted
 from palate.answers.reasons import Explanation, ScoredBy, explain
 from palate.answers.tastes import CategoryTastes, TasteView
 from palate.errors import DataError, QuestionError, did_you_mean
@@ -25,11 +26,13 @@ from palate.tasks.naming import CatalogueNames, NamedEntity
 if TYPE_CHECKING:
     import polars as pl
 
+    from palate.answers.writer import SentenceWriter
     from palate.recommend.recommender import Recommender
     from palate.recommend.state import TasteState
 
-AnswerSource: TypeAlias = Literal["template", "model"]
-"""Origin of an answer's text: a filled template, or the language model."""
+AnswerSource: TypeAlias = Literal["template", "written", "model"]
+"""Origin of an answer's text: a filled template; a language model that words the facts of the template anew, checked
+against them; or the language model that reads the user."""
 VIEWED: tuple[AskedKind, ...] = ("preference", "liked", "disliked", "profile")
 """Kinds of questions that need a user encoder's category probabilities."""
 LONGEST_QUESTION = 1_000
@@ -133,6 +136,7 @@ class Answerer:
         field: Noun for a category, in the singular.
         views: Computes category probabilities of histories by a user encoder; None without such an encoder.
         items: Table of the items that questions may name; the recommender's, if there is one.
+        writer: Writes the sentences; None for templates.
 
     Example:
         >>> answerer = palate.load_answerer("runs/recommender")
@@ -149,8 +153,9 @@ class Answerer:
         field: str = "category",
         views: Callable[[Sequence[History]], list[TasteView]] | None = None,
         items: pl.DataFrame | None = None,
+        writer: SentenceWriter | None = None,
     ) -> None:
-        self.recommender, self.field, self.views = recommender, field, views
+        self.recommender, self.field, self.views, self.writer = recommender, field, views, writer
         self._items = items if recommender is None else recommender.items
         self._matcher = matcher
         self._categories = tuple(categories) or (() if recommender is None else recommender.facts.categories)
@@ -280,8 +285,7 @@ class Answerer:
                     asked.wording,
                     asked.probability,
                     asked.entities,
-                    said.text,
-                    "template",
+                    *self._worded(said.text, asked.kind),
                     personal,
                     said.by,
                     said.chances,
@@ -289,6 +293,12 @@ class Answerer:
                 )
             )
         return answers
+
+    def _worded(self, marked: str, kind: AskedKind) -> tuple[str, AnswerSource]:
+        """Return the text of a template with marked facts, written anew if there is a writer, and its source."""
+        draft = drafted(marked)
+        written = None if self.writer is None else self.writer.write(draft, kind)
+        return (draft.text, "template") if written is None else (written, "written")
 
     @property
     def kinds(self) -> tuple[AskedKind, ...]:
@@ -400,14 +410,14 @@ class Answerer:
 
     def _say_pair(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         first, second = self._named_categories(asked)
-        because = ""
+        means: tuple[float, float] | None = None
         by: Literal["ratings", "view"] = "view"
         if user.state is not None and user.state.ratings is not None:
             known = {one.name: one for one in self.tastes.ratings(user.state)}
             a, b = known[first], known[second]
             chance = float(ndtr((a.mean - b.mean) / np.hypot(a.sd, b.sd)))
             best, rest = (a, b) if chance >= 0.5 else (b, a)
-            because = f": the expected mean ratings are {best.mean:.2f} and {rest.mean:.2f}"
+            means = best.mean, rest.mean
             by = "ratings"
         else:
             view = _view(user)
@@ -415,7 +425,7 @@ class Answerer:
             chance = float(1 / (1 + np.exp(-((a_like - a_not) - (b_like - b_not)))))
         better, other = (first, second) if chance >= 0.5 else (second, first)
         chances = (AnswerChance(first, chance), AnswerChance(second, 1 - chance))
-        return _Said(sentences.prefers(better, other, max(chance, 1 - chance), because), by, chances)
+        return _Said(sentences.prefers(better, other, max(chance, 1 - chance), means), by, chances)
 
     def _say_rating(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         (item_id,) = self._item_ids(asked)
@@ -430,7 +440,7 @@ class Answerer:
         )
         reasons = explain(recommender, state, item_id, "ratings", against=one.chance < 0.5)
         text = sentences.rates(self._title(item_id), one.rating, one.sd, float(values[-1]))
-        return _Said(f"{text} {_because(reasons, True)}", "ratings", chances, (reasons,))
+        return _Said(f"{text} {sentences.because_of(reasons, True)}", "ratings", chances, (reasons,))
 
     def _say_item_yes_no(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         (item_id,) = self._item_ids(asked)
@@ -450,7 +460,8 @@ class Answerer:
             )
         scored: ScoredBy = "ratings" if by == "ratings" else "next item"
         reasons = explain(recommender, state, item_id, scored, against=chance < 0.5 and scored == "ratings")
-        return _Said(f"{text} {_because(reasons, by == 'ratings')}", scored, _yes_no(chance), (reasons,))
+        because = sentences.because_of(reasons, by == "ratings", agrees=reasons.against == (chance < 0.5))
+        return _Said(f"{text} {because}", scored, _yes_no(chance), (reasons,))
 
     def _say_item_pair(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         item_ids = self._item_ids(asked)
@@ -460,9 +471,11 @@ class Answerer:
         other = next(one for one in item_ids if one != found.item_id)
         reasons = explain(self._scores(), state, found.item_id, found.by)
         text = sentences.prefers(
-            self._title(found.item_id), self._title(other), found.probabilities[found.item_id], ""
+            self._title(found.item_id), self._title(other), found.probabilities[found.item_id]
         )
-        return _Said(f"{text} {_because(reasons, found.by == 'ratings')}", found.by, chances, (reasons,))
+        return _Said(
+            f"{text} {sentences.because_of(reasons, found.by == 'ratings')}", found.by, chances, (reasons,)
+        )
 
     def _say_next_item(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
         item_ids = self._item_ids(asked)
@@ -479,7 +492,10 @@ class Answerer:
         reasons = explain(recommender, state, item_ids[order[0]])
         text = sentences.comes_next(chances[0].of, chances[0].chance, [one.of for one in chances[1:]])
         return _Said(
-            f"{text} {_because(reasons, recommender.ratings is not None)}", "next item", chances, (reasons,)
+            f"{text} {sentences.because_of(reasons, recommender.ratings is not None)}",
+            "next item",
+            chances,
+            (reasons,),
         )
 
     def _say_recommendation(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
@@ -493,7 +509,8 @@ class Answerer:
         )
         text = sentences.recommended([one.of for one in chances], state.personal)
         if reasons:
-            text += f" {_because(reasons[0], recommender.ratings is not None)}"
+            rated = recommender.ratings is not None
+            text += f" {sentences.because_of(reasons[0], rated, first=len(chances) > 1)}"
         return _Said(text, "next item", chances, reasons)
 
     def _say_avoid(self, user: KnownTaste, asked: AskedQuestion, wish: _Wish) -> _Said:
@@ -541,10 +558,6 @@ def rating_chances(values: Doubles, mean: float, sd: float) -> Doubles:
     middles = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
     found: Doubles = np.diff(ndtr((middles - mean) / sd))
     return found
-
-
-def _because(reasons: Explanation, rated: bool) -> str:
-    return sentences.because_of(reasons, rated)
 
 
 def _about(text: str, user_id: str | None) -> str:

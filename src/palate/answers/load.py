@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from palate.answers.tastes import TasteView
+    from palate.answers.writer import SentenceWriter
     from palate.data.dataset import Dataset
     from palate.model.model import PersonalizedModel
     from palate.recommend.recommender import Recommender
@@ -65,6 +66,7 @@ def answerer_of(
     recommender: Recommender | None,
     field: str = "category",
     items: pl.DataFrame | None = None,
+    writer: SentenceWriter | None = None,
 ) -> Answerer:
     """Create an answerer from a model, a recommender or both.
 
@@ -73,12 +75,14 @@ def answerer_of(
         recommender: The recommender; None without one.
         field: Noun for a category, if there is no model.
         items: Table of the items that questions may name, if there is no recommender.
+        writer: Writes the sentences; None for templates.
     """
     if model is None:
-        return Answerer(recommender, question_matcher, field=field, items=items)
+        return Answerer(recommender, question_matcher, field=field, items=items, writer=writer)
     settings = model.settings
     views = partial(views_of, model) if model.has_view else None
-    return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views, items)
+    field = settings.category_field
+    return Answerer(recommender, question_matcher, settings.categories, field, views, items, writer)
 
 
 def load_answerer(
@@ -87,6 +91,7 @@ def load_answerer(
     *,
     data: Dataset | Path | str | None = None,
     device: str | torch.device = "auto",
+    writer: str | SentenceWriter | None = None,
 ) -> Answerer:
     """Load an answerer of free-text questions about users.
 
@@ -96,6 +101,8 @@ def load_answerer(
             trained with the model.
         data: The dataset, or its folder; None for the run's own.
         device: Device of the model; ``auto`` takes the first GPU.
+        writer: A pretrained decoder-only model that writes the sentences: a hub name, a folder, a file ``*.gguf``,
+            ``packaged:gemma3-270m``, or ``own`` for the backbone of the run's model; None for templates.
 
     Returns:
         The answerer. For a recommender's run it also uses the packaged model, bound to the run's data, if the data has
@@ -116,13 +123,25 @@ def load_answerer(
 
         recommender = recommender or recommender_beside(run)
         found = None if recommender is None else load_recommender(recommender)
-        return answerer_of(load_model(run, data=data, device=device), found)
+        model = load_model(run, data=data, device=device)
+        return answerer_of(model, found, writer=_found(writer, device, model))
     given = Path(data).expanduser() if isinstance(data, str | Path) else None
     dataset = dataset_of(load_run(Path(run).expanduser()), given) if data is None or given else data
     assert not isinstance(dataset, str | Path)
+    writing = _found(writer, device)
     field = dataset.info.category_field
     if too_few_categories(dataset.info.categories):
-        return answerer_of(None, load_recommender(run), field)
+        return answerer_of(None, load_recommender(run), field, writer=writing)
     scores = load_recommender(run)
     views = PackagedViews(dataset, device)
-    return Answerer(scores, question_matcher, field=field, views=views)
+    return Answerer(scores, question_matcher, field=field, views=views, writer=writing)
+
+
+def _found(
+    writer: str | SentenceWriter | None, device: str | torch.device, model: PersonalizedModel | None = None
+) -> SentenceWriter | None:
+    if not isinstance(writer, str):
+        return writer
+    from palate.answers.writer import load_writer
+
+    return load_writer(writer, device, model)

@@ -48,6 +48,8 @@ class AnsweringRuns:
     recommender: Path | None
     data: Path | None
     device: str
+    writer: str | None = None
+    """Name of the model that writes the sentences; None for templates."""
 
     @lru_cache(maxsize=1)  # noqa: B019 - one instance per process
     def loaded(self) -> tuple[Answerer, Dataset]:
@@ -57,7 +59,10 @@ class AnsweringRuns:
         from palate.runs.run import load_run
 
         dataset = dataset_of(load_run(self.run) if self.data is None else None, self.data)
-        return load_answerer(self.run, self.recommender, data=dataset, device=self.device), dataset
+        answerer = load_answerer(
+            self.run, self.recommender, data=dataset, device=self.device, writer=self.writer
+        )
+        return answerer, dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ class AnswerJob:
     asked: Sequence[AskedQuestion]
     k: int
     identity: str
-    """Identity of the answerer: paths and digests of its runs."""
+    """Identity of the answerer: paths and digests of its runs, and of the model that writes."""
 
     @property
     def settings(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import show, tell, watched
-from palate.cli.options import DeviceOption, EngineOption, WorkersOption
+from palate.cli.options import DeviceOption, EngineOption, WorkersOption, WriterOption
 from palate.words import counted
 
 
@@ -42,6 +42,7 @@ def answers(
     k: Annotated[
         int, Option("-k", min=1, help="Number of items that an answer recommends or advises against.")
     ] = 3,
+    writer: WriterOption = None,
     device: DeviceOption = "cpu",
     engine: EngineOption = "local",
     workers: WorkersOption = 1,
@@ -60,7 +61,7 @@ def answers(
     beside = None if recommender is None else run_elsewhere(recommender)
     given = None if data is None else data.resolve()
     place = run_elsewhere(run)
-    loading = AnsweringRuns(place, beside, given, device)
+    loading = AnsweringRuns(place, beside, given, device, writer)
     answerer, dataset = loading.loaded()
     names = named_users(users, dataset.user_ids)
     asked = read_questions(questions, answerer)
@@ -70,6 +71,8 @@ def answers(
     identity = " ".join(
         f"{one.path.resolve()} {sha256_of(one.manifest_file)}" for one in named if one.manifest_file.is_file()
     )
+    if answerer.writer is not None:
+        identity += f" written by {answerer.writer.identity}"
     job = AnswerJob(answerer, dataset, names, asked, k, identity)
     with counting_bar("asking", watched()) as progress, engine_beside(engine, workers) as others:
         rows = write_answers(job, out, progress, others, loading)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from palate.cli.console import show, show_json, show_table, tell, watched
-from palate.cli.options import UNREAD_TEXTS
+from palate.cli.options import UNREAD_TEXTS, WriterOption
 from palate.cli.own_files import RuleOption, reads_own_files
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def ask(
             help="Run of a recommender on the same data, for questions about items; fitted on the fly if not given.",
         ),
     ] = None,
+    writer: WriterOption = None,
     save: Annotated[
         Path | None, Option(help="New folder to write the dataset to, as palate prepare does.")
     ] = None,
@@ -66,12 +67,17 @@ def ask(
         raise BadParameter("give --user, --history or both")
     if question is not None and not question.strip():
         raise BadParameter("it is blank; give a question, or leave it out", param_hint="'--question'")
+    if writer is not None and question is None:
+        raise BadParameter("it writes answers to questions; give --question, too", param_hint="'--writer'")
     for threads in (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
     ):  # threads slow down operations on small matrices
         os.environ.setdefault(threads, "1")
-    Thread(target=import_module, args=("palate.model.model",), daemon=True).start()  # while files are read
+    importing = Thread(target=import_module, args=("palate.model.model",), daemon=True)
+    importing.start()  # while files are read
+    if writer is not None:
+        importing.join()  # the check of the writer imports transformers, too, which fails in two threads at once
     from palate.answers.answerer import WordedAnswer
     from palate.cli.worded import show_worded
     from palate.data.prepare import read_dataset
@@ -82,7 +88,7 @@ def ask(
         said.append(line)
         tell(line)
 
-    _check(run, history, save)
+    _check(run, history, save, writer)
     dataset = read_dataset(events, own, save, rule, note, watched())
     asked, new_items = _histories(dataset, list(dict.fromkeys(user or [])), history, note)
     others = _held_out(dataset, user or [], note)
@@ -91,7 +97,7 @@ def ask(
         model = _bound(run, others, asked).with_items(new_items)
         answers = _evidenced(model, others, asked, None)
     else:
-        answers = _answers(run, others, asked, new_items, question, recommender, note)
+        answers = _answers(run, others, asked, new_items, question, recommender, writer, note)
     if as_json:
         info = dataset.info.model_dump(
             mode="json",
@@ -106,14 +112,15 @@ def ask(
             _show(answer, dataset)
 
 
-def _check(run: Path, history: Path | None, save: Path | None) -> None:
-    """Check the run, the history and the output folder before the events are read."""
+def _check(run: Path, history: Path | None, save: Path | None, writer: str | None) -> None:
+    """Check the run, the history, the output folder and the writer before the events are read."""
     from palate.data.history_file import check_history
     from palate.errors import MismatchError
     from palate.model.config import check_model
     from palate.system.files import check_fresh, check_writable
 
-    if not check_model(run).binds:
+    settings = check_model(run)
+    if not settings.binds:
         raise MismatchError(
             f"{run} was trained on one catalogue and cannot be bound to other data; use  palate generate {run}"
         )
@@ -122,6 +129,10 @@ def _check(run: Path, history: Path | None, save: Path | None) -> None:
     if save is not None:
         check_fresh(save)
         check_writable(save.resolve().parent)
+    if writer is not None:
+        from palate.answers.writer import check_writer
+
+        check_writer(writer, settings.backbone)
 
 
 def _histories(
@@ -177,6 +188,7 @@ def _answers(
     new_items: list[Item],
     question: str,
     recommender_run: Path | None,
+    writer: str | None,
     note: Callable[[str], None],
 ) -> Sequence[EvidencedAnswer | WordedAnswer]:
     """Answer a free-text question: with the language model if the answer names categories, else from scores."""
@@ -199,13 +211,19 @@ def _answers(
     if asked.kind in NAMING:
         wording = WORDINGS[asked.kind].trained[0].format(fields=plural(model.settings.category_field))
         return [replace(one, question=question) for one in _evidenced(model, dataset, histories, wording)]
+    writing = None
+    if writer is not None:
+        from palate.answers.writer import load_writer
+
+        writing = load_writer(writer, "cpu", model)
     if recommender is None and answerer.needs_recommender(asked.kind):
         note(
             f"fitting a recommender to {counted(dataset.info.interactions, 'event')}; use a trained one with "
             "--recommender RUN"
         )
         recommender = fit_recommender(dataset, dataset.users("train"), quick_settings(), ItemSettings())
-    answerer = answerer_of(model, None if recommender is None else recommender.with_items(new_items))
+    scores = None if recommender is None else recommender.with_items(new_items)
+    answerer = answerer_of(model, scores, writer=writing)
     answerer.check_kind(asked.kind)
     return answerer.answer_each(answerer.known(histories, [asked.kind]), asked)
 

@@ -123,3 +123,14 @@ def _at_home(value: Any) -> Any:
         return at_home(value)
     except ValueError as error:
         raise BadParameter(f"{str(value)!r} {error}") from None
+
+
+WriterOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        callback=option_at_home,
+        help="Pretrained decoder-only model that words the facts of an answer anew: a hub name, a folder, a .gguf "
+        "file, packaged:gemma3-270m, or  own  for the run's frozen backbone; templates are filled if not given.",
+    ),
+]

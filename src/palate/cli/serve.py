@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from palate.cli.console import tell
-from palate.cli.options import BackboneOption, DeviceOption, option_at_home
+from palate.cli.options import BackboneOption, DeviceOption, WriterOption, option_at_home
 
 
 def serve(
@@ -38,6 +38,7 @@ def serve(
     ] = None,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
+    writer: WriterOption = None,
     data: Annotated[
         Path | None,
         Option(
@@ -112,6 +113,7 @@ def serve(
         store=store or default_store(run, data),
         backbone=backbone,
         device=device,
+        writer=writer,
         data=data,
         engine=read_engine(engine, engine_model),
         previous=previous,

@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeVar
 
 from palate.answers import sentences
 from palate.answers.answerer import Answerer, AskedQuestion, KnownTaste, WordedAnswer
+from palate.answers.facts import drafted
 from palate.answers.load import question_matcher
 from palate.answers.reasons import explain
 from palate.answers.tastes import TasteView, views_of, views_of_prompt
 from palate.answers.trained import TRAINED, in_trained_words
+from palate.answers.writer import SentenceWriter
 from palate.errors import QuestionError
 from palate.model.model import PersonalizedModel
 from palate.recommend.recommender import Recommender
@@ -53,8 +55,8 @@ class AnswerableNames(NamedTuple):
 class Answering:
     """Matches free-text questions and answers them from scores; generation is left to the batcher."""
 
-    def __init__(self, users: Users, limits: Limits) -> None:
-        self._users, self._limits = users, limits
+    def __init__(self, users: Users, limits: Limits, writer: SentenceWriter | None = None) -> None:
+        self._users, self._limits, self._writer = users, limits, writer
         self._turns = Turns(AT_ONCE, limits.waiting)
         self._matching = Lock()
         self._made: tuple[object, object, Answerer] | None = None
@@ -131,7 +133,7 @@ class Answering:
         return Explained(
             user_id=sent.user_id,
             version=version,
-            text=sentences.because_of(found, rated),
+            text=drafted(sentences.because_of(found, rated)).text,
             source="template",
             explanation=found,
             model=served.identity,
@@ -153,10 +155,11 @@ class Answering:
 
     def _new(self, model: ServedModel | None, recommender: Recommender | None) -> Answerer:
         if model is None:
-            return Answerer(recommender, question_matcher)
+            return Answerer(recommender, question_matcher, writer=self._writer)
         settings = model.model.settings
         views = partial(views_of, model.model) if model.model.has_view else None
-        return Answerer(recommender, question_matcher, settings.categories, settings.category_field, views)
+        names, field = settings.categories, settings.category_field
+        return Answerer(recommender, question_matcher, names, field, views, writer=self._writer)
 
     def _known(self, sent: SentUser, viewed: bool) -> tuple[int | None, KnownTaste, Answerer]:
         """Load a stored user's state and view, or compute those of a given history; also returns the answerer."""

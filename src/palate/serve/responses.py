@@ -24,7 +24,9 @@ class GivenAnswer(BaseModel):
     instruction: str
     text: str
     source: AnswerSource = Field(
-        "model", description="Origin of the text: the language model, or a template filled with facts"
+        "model",
+        description="Origin of the text: the language model that reads the user, a template filled with facts, or "
+        "another language model that words these facts anew (written)",
     )
     kind: str | None = Field(
         None, description="Kind of the question; null for the instruction that the model was trained with"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from palate.answers.writer import check_writer
 from palate.errors import MismatchError, PalateError
-from palate.model.config import is_decoder_only
+from palate.model.config import is_decoder_only, model_settings
 from palate.model.named import find_model
 from palate.recommend.files import is_recommender, load_recommender, recommender_beside
 from palate.runs.run import load_run, run_elsewhere
@@ -107,6 +108,9 @@ def with_recommenders(settings: ServeSettings) -> ServeSettings:
 def _check_models(settings: ServeSettings) -> TrainingRecord | None:
     """Check that the models can be loaded and belong together; returns the language model's training record."""
     _refuse_engine(settings)
+    if settings.writer is not None:
+        own = None if is_recommender(settings.run) else model_settings(settings.run).backbone
+        check_writer(settings.writer, own)
     if is_recommender(settings.run):
         if settings.recommender is not None or settings.backbone is not None:
             option = "--recommender" if settings.recommender is not None else "--backbone"

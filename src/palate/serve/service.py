@@ -19,6 +19,7 @@ import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 
 from palate.answers.answerer import AskedQuestion, WordedAnswer
+from palate.answers.writer import SentenceWriter, load_writer
 from palate.data.event_types import EventTypes
 from palate.errors import EngineError, NotServedError, OutputError, StoreError
 from palate.export.noted import exports_with, forget_in_exports
@@ -176,7 +177,13 @@ class Service:
             else:
                 self.engine = EngineWriter(model.model, settings.engine, self.limits)
                 self._batcher = RemoteAnswers(self.engine, self.limits)
-        self.answering = Answering(self.users, self.limits)
+        self.writer: SentenceWriter | None = None if beside is None else beside.writer
+        """Words the answers to free questions; None for templates."""
+        if beside is None and settings.writer is not None:
+            self.writer = load_writer(
+                settings.writer, settings.device, None if model is None else model.model
+            )
+        self.answering = Answering(self.users, self.limits, self.writer)
         self.items = ServedItems(self._explainer, recommender)
         self.tasting = Tasting(self.users, self.items, self.limits)
         self.slow = Turns(SLOW, WAITING)

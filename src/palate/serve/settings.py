@@ -124,6 +124,8 @@ class ServeSettings(Frozen):
     """Name of the served model; that of its folder if None."""
     device: str = "auto"
     """Device of the model in each worker process, such as ``cpu`` or ``cuda:1``; ``auto`` takes the first GPU."""
+    writer: str | None = None
+    """Pretrained decoder-only model that words answers to free questions; None for templates."""
     data: Path | None = None
     """Dataset for titles, the label rule, and a model that is not bound to a catalogue; the run's own if None."""
     engine: EngineSettings | None = None
