@@ -21,7 +21,8 @@ SIGNATURES = {
     ),
     "load_answerer": (
         "(run: 'Path | str', recommender: 'Path | str | None' = None, *, "
-        "data: 'Dataset | Path | str | None' = None, device: 'str | torch.device' = 'auto') -> 'Answerer'"
+        "data: 'Dataset | Path | str | None' = None, device: 'str | torch.device' = 'auto', "
+        "writer: 'str | SentenceWriter | None' = None) -> 'Answerer'"
     ),
     "load_dataset": "(path: 'Path | str') -> 'Dataset'",
     "load_model": (
