@@ -141,8 +141,12 @@ def test_answers_about_items_may_follow_random_expected_ratings(asking, kind):
     for (first, second), truth in answers:
         if kind == "rating":
             assert abs(truth - first) < 1
-        else:
-            assert truth == (second > first if kind == "item-pair" else first > 3.5)
+        elif kind == "item-pair":
+            assert truth == (second > first)
+    if kind == "item-yes-no":  # drawn, so that they are uncertain near 3.5
+        sure = [truth == (first > 3.5) for (first, _), truth in answers if abs(first - 3.5) > 1]
+        unsure = [truth == (first > 3.5) for (first, _), truth in answers if abs(first - 3.5) < 0.3]
+        assert np.mean(unsure) < 0.85 < 0.9 < np.mean(sure)
     expected = [first for (first, _), _ in answers]
     assert np.mean(expected) == pytest.approx(3, abs=0.25)
     if kind == "rating":  # the answers' mean is the expected ratings'

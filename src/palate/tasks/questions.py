@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _Column = TypeVar("_Column", Indices, RatingIndices, Ints)
 
 YES_NO = ("yes", "no")
+DOUBT = 0.1
+"""Scale of the logistic distribution of yes-no targets about items that follow expected ratings, on a rating scale of
+width 1: so a model learns how sure a yes is."""
 ITEM_KINDS: tuple[QuestionKind, ...] = ("rating", *ABOUT_ITEMS)
 """Kinds of questions about items, which need ratings."""
 
@@ -146,7 +149,7 @@ class Questioner:
             preferences: Labels of the users.
             rng: Random number generator.
             decided: Whether the targets of questions about items follow random expected ratings, which the items come
-                with, instead of the true ratings and the predicted ones.
+                with, instead of the true ratings and the predicted ones; yes and stars are drawn by a probability.
 
         Returns:
             The questions, with windows that do not contain the items asked about.
@@ -196,7 +199,10 @@ class Questioner:
                 targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
             elif kind == "item-yes-no":
                 least = self.task.thresholds(self.statistics[users])[:, 0]
-                truth, values = (known[:, 0] > least).astype(np.float64), np.array([1.0, 0.0])
+                above = known[:, 0] - least
+                if decided:
+                    above += rng.logistic(scale=DOUBT * np.ptp(scale), size=count)
+                truth, values = (above > 0).astype(np.float64), np.array([1.0, 0.0])
                 targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
             else:
                 truth, values = known.argmax(axis=1).astype(np.float64), np.array([0.0, 1.0])
