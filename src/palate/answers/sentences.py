@@ -229,7 +229,7 @@ def avoided(view: TasteView | None, titles: Sequence[str], field: str) -> str:
     parts = []
     if names:
         what = f"the {field if len(names) == 1 else plural(field)} {listed(names)}"
-        parts.append(fact(what, what, f"{listed(names)}"))
+        parts.append(fact(what, what, listed(names)))
     if titles:
         parts.append(fact(f"{listed(titles)}, which others choose and this user would probably not like"))
     head = fact(
