@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from palate.answers import sentences, writer
 from palate.answers.answerer import Answerer
 from palate.answers.examples import EXAMPLES
-from palate.answers.facts import drafted, fact
+from palate.answers.facts import drafted, fact, reworded
 from palate.answers.tastes import CategoryRating
 from palate.answers.writer import SentenceWriter, check_writer, load_writer, states_only
 from palate.backbones.load import load_backbone
@@ -21,11 +21,11 @@ from tiny_causal import causal_model, save_causal
 
 SHOWN = [(kind, marked, fluent) for kind, shown in EXAMPLES.items() for marked, fluent in shown]
 SOME = (
-    fact("Yes, they like A (1)", "they like A (1)")
+    reworded("Yes, they like A (1)", "they like A (1)")
     + ": "
     + fact("chance 7%")
     + ". "
-    + fact("B speaks", "because of B")
+    + reworded("B speaks", "because of B")
     + "."
 )
 LIKES = drafted(sentences.likes_item("Heat (1995)", 0.71, 3.5))

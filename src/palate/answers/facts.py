@@ -28,16 +28,23 @@ class Draft:
     facts: tuple[StatedFact, ...]
 
 
-def fact(said: str, *written: str) -> str:
+def fact(said: str, *others: str) -> str:
     """Mark a fact in a template.
 
     Args:
         said: The words of the template.
-        written: Other words for it, for a written sentence; those of the template if none are given. They begin in
-            lower case unless with a name.
+        others: Other words for it, one of which a written sentence may use instead.
 
     Returns:
         The marked text, to be put into a template that :func:`drafted` reads.
+    """
+    return reworded(said, said, *others)
+
+
+def reworded(said: str, *written: str) -> str:
+    """Mark a fact as :func:`fact`, whose words in the template, such as "Yes, the user", no written sentence uses.
+
+    ``written`` are the words that it may use; they begin in lower case unless with a name.
     """
     return _OPEN + _OR.join(form.translate(_MARKS) for form in (said, *written)) + _CLOSE
 
@@ -46,7 +53,7 @@ def drafted(marked: str) -> Draft:
     """Read a filled template with marked facts."""
     facts, end = [], 0
     for found in _MARKED.finditer(marked):
-        said, *written = found[1].split(_OR)
-        facts.append(StatedFact(tuple(written) or (said,), "." in marked[end : found.start()] or not end))
+        _, *written = found[1].split(_OR)
+        facts.append(StatedFact(tuple(written), "." in marked[end : found.start()] or not end))
         end = found.end()
     return Draft(_MARKED.sub(lambda found: found[1].split(_OR)[0], marked), tuple(facts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from palate.answers.facts import fact
+from palate.answers.facts import fact, reworded
 from palate.tasks.verbalizer import NO_ANSWER
 from palate.words import counted, plural
 
@@ -29,14 +29,13 @@ def listed(names: Sequence[str], last: str = "and") -> str:
 def likes_category(rating: CategoryRating, like_above: float) -> str:
     """Format whether a user likes a category, by the expected mean rating."""
     own = f"from {counted(rating.count, 'rating')} of it" if rating.count else "without a rating of it"
-    mean = fact(
+    mean = reworded(
         f"the expected mean rating, {own}, is {rating.mean:.2f}",
         f"the expected mean rating is {rating.mean:.2f} {own}",
         f"the mean rating expected {own} is {rating.mean:.2f}",
         f"with an expected mean rating of {rating.mean:.2f} {own}",
     )
     chance = fact(
-        f"above {like_above:g} with a chance of {rating.chance:.0%}",
         f"above {like_above:g} with a chance of {rating.chance:.0%}",
         f"{_percent(rating.chance)} chance of being above {like_above:g}",
     )
@@ -52,7 +51,6 @@ def prefers(better: str, other: str, chance: float, means: tuple[float, float] |
     best, rest = (f"{mean:.2f}" for mean in means)
     expected = fact(
         f"the expected mean ratings are {best} and {rest}",
-        f"the expected mean ratings are {best} and {rest}",
         f"with expected mean ratings of {best} and {rest}",
         f"as the expected mean ratings are {best} and {rest}",
     )
@@ -65,7 +63,7 @@ def viewed_likes(name: str, chance: float) -> str:
     rather = "liking it rather than disliking it" if yes else "disliking it rather than liking it"
     sure = max(chance, 1 - chance)
     said = f"the chance of {rather} is {sure:.0%}"
-    than = fact(said, said, f"with {_percent(sure)} chance of {rather}")
+    than = fact(said, f"with {_percent(sure)} chance of {rather}")
     return f"{_judged(yes, f'likes {name}', f'does not like {name}')}: {than}."
 
 
@@ -82,7 +80,7 @@ def had_already(title: str) -> str:
 def rates(title: str, rating: float, sd: float, high: float) -> str:
     """Format the predicted rating of an item."""
     said = f"would rate {title} about {rating:.1f} of {high:g}"
-    error = fact(f"give or take {sd:.1f}", f"give or take {sd:.1f}", f"with an error of about {sd:.1f}")
+    error = fact(f"give or take {sd:.1f}", f"with an error of about {sd:.1f}")
     return f"{_subject(said, f'would give {title} about {rating:.1f} of {high:g}')}, {error}."
 
 
@@ -90,7 +88,6 @@ def likes_item(title: str, chance: float, like_above: float) -> str:
     """Format whether a user would like an item, by the probability of a rating above the threshold."""
     said = _judged(chance >= 0.5, f"would probably like {title}", f"would probably not like {title}")
     above = fact(
-        f"a rating above {like_above:g} has a chance of {chance:.0%}",
         f"a rating above {like_above:g} has a chance of {chance:.0%}",
         f"the chance of a rating above {like_above:g} is {chance:.0%}",
         f"with {_percent(chance)} chance of a rating above {like_above:g}",
@@ -105,20 +102,17 @@ def takes_item(title: str, place: int, among: int, chance: float, noun: str) -> 
     said = f"{title} {'suits' if yes else 'does not suit'} this user"
     rank = fact(
         f"it ranks {place:,} of {counted(among, noun)}",
-        f"it ranks {place:,} of {counted(among, noun)}",
         f"ranking {place:,} of {counted(among, noun)}",
     )
     above = f"above {chance:.0%} of the items weighted by popularity"
-    return (
-        f"{fact(f'{_YES_NO[yes]}, {said}', f'{_YES_NO[yes].lower()}, {said}', said)}: {rank}, {fact(above)}."
-    )
+    return f"{reworded(f'{_YES_NO[yes]}, {said}', f'{_YES_NO[yes].lower()}, {said}', said)}: {rank}, {fact(above)}."
 
 
 def comes_next(title: str, chance: float, others: Sequence[str]) -> str:
     """Format which of several items comes next."""
     than = f"rather than {listed(others, 'or')}"
-    said = fact(f"{title} comes next", f"{title} comes next", f"{title} is the most likely to come next")
-    return f"{said}, {_with_chance(chance)}, {fact(than, than, f'before {listed(others)}')}."
+    said = fact(f"{title} comes next", f"{title} is the most likely to come next")
+    return f"{said}, {_with_chance(chance)}, {fact(than, f'before {listed(others)}')}."
 
 
 def recommended(titles: Sequence[str], personal: bool) -> str:
@@ -126,14 +120,14 @@ def recommended(titles: Sequence[str], personal: bool) -> str:
     if not titles:
         return "There is no item left to recommend."
     later = listed(titles[1:])
-    first = fact(
+    first = reworded(
         f"Recommended is {titles[0]}",
         f"recommended is {titles[0]}",
         f"the best recommendation is {titles[0]}",
         f"the user should try {titles[0]} first",
     )
     if later:
-        first += f", {fact(f'then {later}', f'then {later}', f'followed by {later}')}"
+        first += f", {fact(f'then {later}', f'followed by {later}')}"
     return first + ("." if personal else f", {fact('as to everyone: nothing is known of the user yet')}.")
 
 
@@ -149,21 +143,21 @@ def because_of(reasons: Explanation, rated: bool, *, first: bool = False, agrees
     way = "against" if reasons.against else "for"
     if not reasons.items:
         none = f"no single part of the user's history speaks {way} it"
-        return f"{fact(f'N{none[1:]}', none)}."
+        return f"{reworded(f'N{none[1:]}', none)}."
     items = listed([f"{one.title}" + (f" (rated {one.rating:g})" if rated else "") for one in reasons.items])
     own = [one.name for one in reasons.categories]
     speaks = f"hat speaks {way} {'the first' if first else 'it'} most: {items} in the user's history"
     also = f"for its {listed(own)}"
     if agrees:
         subject = "the first is recommended " if first else ""
-        said = fact(
+        said = reworded(
             f"W{speaks}",
             f"{subject}because of {items} in the user's history",
             f"{subject}mainly because of {items} in their history",
         )
-        shared = fact(also, f"because of its {listed(own)}")
+        shared = reworded(also, f"because of its {listed(own)}")
     else:
-        said, shared = fact(f"W{speaks}", f"w{speaks}"), fact(also)
+        said, shared = reworded(f"W{speaks}", f"w{speaks}"), fact(also)
     return f"{said}." if not own or reasons.against else f"{said} and {shared}."
 
 
@@ -211,7 +205,7 @@ def profile(
     disliked = [f"{one.name} ({one.chance:.0%} sure)" for one in view.disliked]
     likes = f"likes {listed(liked) or f'no {field} above others'}"
     by = counted(events, noun)
-    first = fact(
+    first = reworded(
         f"By {by} the user {likes}", f"by {by} the user {likes}", f"judging by {by}, the user {likes}"
     )
     if disliked:
@@ -229,10 +223,10 @@ def avoided(view: TasteView | None, titles: Sequence[str], field: str) -> str:
     parts = []
     if names:
         what = f"the {field if len(names) == 1 else plural(field)} {listed(names)}"
-        parts.append(fact(what, what, listed(names)))
+        parts.append(fact(what, listed(names)))
     if titles:
         parts.append(fact(f"{listed(titles)}, which others choose and this user would probably not like"))
-    head = fact(
+    head = reworded(
         "Better not shown to the user:", "better not shown to the user are", "the user should not be shown"
     )
     return f"{head} {'; and '.join(parts)}."
@@ -242,7 +236,7 @@ def _lately(changed: tuple[ChangedShare | None, ChangedShare | None, int], noun:
     rose, fell, newest = changed
     if not newest:
         few = f"too few {plural(noun)} to say what changed lately"
-        return f"{fact(f'There are {few}', f'there are {few}')}."
+        return f"{reworded(f'There are {few}', f'there are {few}')}."
     parts = [
         f"{'more' if more else 'less'} {one.name} ({one.newest:.0%} of the newest {newest}, {one.before:.0%} before)"
         for more, one in ((True, rose), (False, fell))
@@ -252,11 +246,9 @@ def _lately(changed: tuple[ChangedShare | None, ChangedShare | None, int], noun:
         among = f"among the newest {counted(newest, noun)}"
         same = "nothing differs clearly"
         said = f"{among} {same} from before"
-        return f"{fact(said[0].upper() + said[1:], said, f'{same} from before {among}')}."
+        return f"{reworded(said[0].upper() + said[1:], said, f'{same} from before {among}')}."
     more = listed(parts)
-    return (
-        f"{fact(f'Lately there is {more}', f'lately there is {more}', f'the history has lately had {more}')}."
-    )
+    return f"{reworded(f'Lately there is {more}', f'lately there is {more}', f'the history has lately had {more}')}."
 
 
 _YES_NO = {True: "Yes", False: "No"}
@@ -264,7 +256,9 @@ _YES_NO = {True: "Yes", False: "No"}
 
 def _subject(*said: str) -> str:
     """Mark what is said about the user, in the words of the template and in others."""
-    return fact(f"The user {said[0]}", *(f"{who} {one}" for one in said for who in ("the user", "this user")))
+    return reworded(
+        f"The user {said[0]}", *(f"{who} {one}" for one in said for who in ("the user", "this user"))
+    )
 
 
 def _judged(yes: bool, likes: str, dislikes: str) -> str:
@@ -273,13 +267,11 @@ def _judged(yes: bool, likes: str, dislikes: str) -> str:
     written = (
         f"{start}{who} {said}" for start in ("", f"{answer.lower()}, ") for who in ("the user", "this user")
     )
-    return fact(f"{answer}, the user {said}", *written)
+    return reworded(f"{answer}, the user {said}", *written)
 
 
 def _with_chance(chance: float) -> str:
-    return fact(
-        f"with a chance of {chance:.0%}", f"with a chance of {chance:.0%}", f"with {_percent(chance)} chance"
-    )
+    return fact(f"with a chance of {chance:.0%}", f"with {_percent(chance)} chance")
 
 
 def _percent(chance: float) -> str:

@@ -83,7 +83,6 @@ def reproduce(
     cells = [cell for cell in plan.cells if only is None or only in cell.name]
     if not cells:
         raise RecipeError(f"--only {only!r}: no cell's name contains it; --dry-run lists all cells")
-    from palate.reproduce.dry_run import described_cells
     from palate.reproduce.engine import run_cells
     from palate.reproduce.markdown import as_latex, as_markdown
     from palate.reproduce.page import PAGE, write_results_page
@@ -100,6 +99,8 @@ def reproduce(
     for cell in cells:
         places.check(cell.recipe.train)
     if dry_run:
+        from palate.reproduce.dry_run import described_cells
+
         for line in described_cells(preset, cells, places, place):
             show(line)
         return

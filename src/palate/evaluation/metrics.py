@@ -52,7 +52,7 @@ def weighted_f1(truth: Bools, predicted: Bools) -> float:
 
     Both arguments are [B, L]. Equals scikit-learn's ``f1_score(average="weighted", zero_division=0)``.
     """
-    return float(weighted_scores(outcomes_of(truth, predicted).sum(axis=0, dtype=np.float64))[2])
+    return float(weighted_f1_of(outcomes_of(truth, predicted).sum(axis=0, dtype=np.float64)))
 
 
 def label_f1(truth: Bools, predicted: Bools) -> Doubles:
@@ -128,7 +128,7 @@ def mean_difference(first: Bools, second: Bools, seed: int = 0) -> Score:
     for outcomes in np.concatenate([first, second], axis=3):  # [B, 3, 2L]
         sums = outcomes.sum(axis=0, dtype=np.float64), resampled_sums(outcomes, np.random.default_rng(seed))
         for of_window, one in zip((total, resampled), sums, strict=True):
-            of_window.append(weighted_scores(one[..., :labels])[2] - weighted_scores(one[..., labels:])[2])
+            of_window.append(weighted_f1_of(one[..., :labels]) - weighted_f1_of(one[..., labels:]))
     low, high = np.quantile(np.mean(resampled, axis=0), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Score(value=float(np.mean(total)), low=float(low), high=float(high))
 
@@ -175,8 +175,15 @@ def outcomes_of(truth: Bools, predicted: Bools) -> Bools:
 def weighted_scores(sums: _Sums) -> _Sums:
     """Compute weighted precision, recall and F1, [3, ...], from sums of outcomes [..., 3, L]."""
     hit, named, true = np.moveaxis(sums, -2, 0)
-    by_label = np.stack([_ratio(hit, named), _ratio(hit, true), _ratio(2 * hit, named + true)])
-    return _ratio((by_label * true).sum(axis=-1), true.sum(axis=-1))
+    by_label = np.stack([_ratio(hit, named), _ratio(hit, true)])
+    precision, recall = _ratio((by_label * true).sum(axis=-1), true.sum(axis=-1))
+    return np.stack([precision, recall, weighted_f1_of(sums)])
+
+
+def weighted_f1_of(sums: _Sums) -> _Sums:
+    """Compute weighted F1 [...] from sums of outcomes [..., 3, L], as :func:`weighted_scores`."""
+    hit, named, true = np.moveaxis(sums, -2, 0)
+    return _ratio((_ratio(2 * hit, named + true) * true).sum(axis=-1), true.sum(axis=-1))
 
 
 def _ratio(numerator: _Sums, denominator: _Sums) -> _Sums:

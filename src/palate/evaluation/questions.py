@@ -116,7 +116,7 @@ def score_questions(
     references = References(dataset, task, statistics)
     rates = None
     if model.reads_ratings:
-        rates = references.rates if recommender is None else _RatedBy(recommender, dataset)
+        rates = references.rates if recommender is None else RecommendedRatings(recommender, dataset)
     questioner = Questioner(task, dataset, dataset.interactions, statistics, rates)
     windows = draw_windows(
         dataset.interactions, users, setting.window, setting.kind, np.random.default_rng(setting.seed)
@@ -292,13 +292,14 @@ def view_of(
     return [("encoder's view", Replies([], 1 / (1 + np.exp(-np.concatenate(found)))))]
 
 
-class _RatedBy:
+class RecommendedRatings:
     """Predicts ratings from windows by a recommender."""
 
     def __init__(self, recommender: Recommender, dataset: Dataset) -> None:
         self._recommender, self._dataset = recommender, dataset
 
     def __call__(self, windows: Windows, items: Ints) -> Doubles:
+        """Predict the ratings [B] of items [B] by the users of B windows."""
         ids, scale, rated = self._dataset.item_ids, self._dataset.info.rating_values, []
         for row, item in enumerate(items.tolist()):
             own = slice(0, int(windows.length[row]))

@@ -18,6 +18,7 @@ from palate.evaluation.metrics import (
     outcomes_of,
     resampled_sums,
     weighted_f1,
+    weighted_f1_of,
     weighted_scores,
 )
 from palate.schema import Bools, Doubles
@@ -100,7 +101,7 @@ def randomisation_p_value(truth: Bools, first: Bools, second: Bools, seed: int =
 
     def difference(sums: Doubles) -> Doubles:
         ours, theirs = (part.reshape(-1, *shape) for part in (sums, total - sums))
-        return np.asarray((weighted_scores(ours)[2] - weighted_scores(theirs)[2]).mean(axis=-1))
+        return np.asarray((weighted_f1_of(ours) - weighted_f1_of(theirs)).mean(axis=-1))
 
     observed = abs(difference(start[None])[0])
     rng, as_large, done = np.random.default_rng(seed), 1, 0

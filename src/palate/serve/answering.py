@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
 from palate.answers import sentences
 from palate.answers.answerer import Answerer, AskedQuestion, KnownTaste, WordedAnswer
 from palate.answers.facts import drafted
-from palate.answers.load import question_matcher
+from palate.answers.load import answerer_of
 from palate.answers.reasons import explain
-from palate.answers.tastes import TasteView, views_of, views_of_prompt
+from palate.answers.tastes import TasteView, views_of_prompt
 from palate.answers.trained import TRAINED, in_trained_words
 from palate.answers.writer import SentenceWriter
 from palate.errors import QuestionError
@@ -154,12 +153,7 @@ class Answering:
         return made[2]
 
     def _new(self, model: ServedModel | None, recommender: Recommender | None) -> Answerer:
-        if model is None:
-            return Answerer(recommender, question_matcher, writer=self._writer)
-        settings = model.model.settings
-        views = partial(views_of, model.model) if model.model.has_view else None
-        names, field = settings.categories, settings.category_field
-        return Answerer(recommender, question_matcher, names, field, views, writer=self._writer)
+        return answerer_of(None if model is None else model.model, recommender, writer=self._writer)
 
     def _known(self, sent: SentUser, viewed: bool) -> tuple[int | None, KnownTaste, Answerer]:
         """Load a stored user's state and view, or compute those of a given history; also returns the answerer."""
