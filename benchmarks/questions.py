@@ -2,27 +2,27 @@
 
     python benchmarks/questions.py RUN [RUN ...] --recommender RUN --users 240 --seed 0 --cache FOLDER
 
-The runs are trained on the same data with different seeds. Test users are asked the first trained and the first
-held-out wording of each kind, about the same items and categories for all. References answer the same questions:
-those of ``palate questions``, the user encoder's view, and biased matrix factorisation fitted to the training users.
-Intervals are percentiles of a bootstrap that resamples users and runs. An interrupted command resumes from the
-cache, which keeps each run's answers by kind.
+The runs differ in the training seed only. Test users with interactions outside their window are asked the first
+trained and the first held-out wording of each kind, about the same items and categories for all. References answer
+the same questions: those of ``palate questions``, the user encoder's view, and biased matrix factorisation fitted to
+the training users. Intervals are percentiles of a bootstrap that resamples users and runs. The cache keeps each run's
+answers, so that an interrupted command continues with the next run. ``--data`` binds the runs to other data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, load_dataset
 from palate.data.windows import draw_windows
 from palate.evaluation.metrics import area_under_curve
 from palate.evaluation.questions import RecommendedRatings, References, replies_of, view_of
-from palate.model.model import load_model
+from palate.model.model import PersonalizedModel, load_model
 from palate.ranking.ratings.biased_mf import BiasedMf, BiasedMfSettings
 from palate.recommend.files import load_recommender
 from palate.runs.data import dataset_of
@@ -50,6 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--recommender", type=Path, help="predicts the ratings that items come with")
+    parser.add_argument("--data", type=Path, help="the runs' own data if not given")
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--users", type=int)
     parser.add_argument("--window", type=int, default=50)
@@ -57,99 +59,102 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder of the answers so far")
     given = parser.parse_args()
-    asking = Asking(given.runs, given.recommender, given.users, given.window, given.batch_size, given.seed)
+    asking = Asking(given)
+    answered = [asking.answers(run, given.cache) for run in given.runs]
     print("| kind | predictor | score | SD over runs | the runs' answers minus it (95%) |")
     print("|---|---|---:|---:|---:|")
-    for kind in given.kinds:
-        for line in asking.rows(kind, given.cache):
-            print(line, flush=True)
+    for number, kind in enumerate(given.kinds):
+        trained, held_out = (np.array([one[2 * number + at] for one in answered]) for at in range(2))
+        for line in asking.rows(kind, trained, held_out):
+            print(line)
 
 
 class Asking:
-    """Questions about the test users of the runs' data, and the answers of all predictors."""
+    """Questions about the users of a split, and the answers of all predictors."""
 
-    def __init__(
-        self,
-        runs: Sequence[Path],
-        recommender: Path | None,
-        users: int | None,
-        window: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self.runs, self.window, self.batch_size, self.seed = runs, window, batch_size, seed
-        recipe = load_run(runs[0]).recipe
-        self.dataset = dataset = dataset_of(load_run(runs[0]))
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, seed = given, given.seed
+        recipe = load_run(given.runs[0]).recipe
+        self.dataset = dataset = (
+            load_dataset(given.data) if given.data else dataset_of(load_run(given.runs[0]))
+        )
         self.task = load_task(recipe.task, dataset.info)
-        self.users = dataset.users("test")[:users]
+        users = dataset.users(given.split)
+        users = users[dataset.interactions.lengths[users] > given.window + 1][: given.users]
         statistics = category_statistics(dataset.interactions, dataset.category_matrix, dataset.rating_values)
-        self.preferences = self.task.labels(statistics)[self.users]
+        preferences = self.task.labels(statistics)[users]
         self.references = References(dataset, self.task, statistics)
-        self.factorised = Factorised(dataset)
-        self.source = "item mean and user's offset" if recommender is None else str(recommender)
         rates = (
             self.references.rates
-            if recommender is None
-            else RecommendedRatings(load_recommender(recommender), dataset)
+            if given.recommender is None
+            else RecommendedRatings(load_recommender(given.recommender), dataset)
         )
-        self.questioner = Questioner(self.task, dataset, dataset.interactions, statistics, rates)
-        self.windows = draw_windows(
-            dataset.interactions, self.users, window, recipe.windows.kind, np.random.default_rng(seed)
+        rated = dataset.info.feedback == "ratings"
+        self.factorised = Factorised(dataset) if rated else None
+        questioner = Questioner(
+            self.task, dataset, dataset.interactions, statistics, rates if rated else None
         )
+        windows = draw_windows(
+            dataset.interactions, users, given.window, recipe.windows.kind, np.random.default_rng(seed)
+        )
+        self.asked: dict[QuestionKind, list[Questions]] = {}
+        for kind in given.kinds:
+            of = wordings_of(kind)
+            self.asked[kind] = [
+                questioner.draw(
+                    kind,
+                    [wording],
+                    users,
+                    windows,
+                    preferences,
+                    np.random.default_rng([seed, KINDS.index(kind)]),
+                )
+                for wording in (of.trained[0], of.held_out[0])
+            ]
+        self.key = [
+            str(given.data), str(given.recommender), given.split, list(given.kinds), len(users), given.window, seed
+        ]  # fmt: skip
 
-    def rows(self, kind: QuestionKind, cache: Path | None) -> list[str]:
-        """Answer the questions of one kind, and format their scores."""
-        wordings = wordings_of(kind)
-        several = [
-            self.questioner.draw(
-                kind,
-                [wording],
-                self.users,
-                self.windows,
-                self.preferences,
-                np.random.default_rng([self.seed, KINDS.index(kind)]),
-            )
-            for wording in (wordings.trained[0], wordings.held_out[0])
-        ]
-        asked = several[0]
-        answered, others = [], dict(self.references.replies(kind, asked))
-        for run in self.runs:
-            file = None if cache is None else cache / f"{run.name}-{kind}.json"
-            answered.append(self.answers(run, kind, several, file))
-        if kind in ITEM_KINDS:
+    def answers(self, run: Path, cache: Path | None) -> list[list[float]]:
+        """Return a run's answers to both wordings of each kind, [2·K, B], from the cache if they are there."""
+        file, key = None if cache is None else cache / f"{run.name}.json", [str(run), *self.key]
+        if file is not None and file.is_file():
+            known = json.loads(file.read_text())
+            if known["key"] == key:
+                found: list[list[float]] = known["answers"]
+                return found
+        model = load_model(run, data=self.given.data, device="cpu")
+        every = [one for several in self.asked.values() for one in several]
+        answers = [replies.numbers.tolist() for replies in replies_of(model, every, self.given.batch_size)]
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps({"key": key, "answers": answers}))
+        return answers
+
+    def rows(self, kind: QuestionKind, trained: Doubles, held_out: Doubles) -> list[str]:
+        """Format the scores of the runs' answers [R, B] and of the references to the questions of one kind."""
+        asked = self.asked[kind][0]
+        others = dict(self.references.replies(kind, asked))
+        if self.factorised is not None and kind in ITEM_KINDS:
             rated = np.stack([self.factorised(asked.windows, column) for column in asked.items.T], axis=1)
             others["biased MF"] = self.references.by_ratings(kind, rated, asked)
             others["expected ratings in the question"] = self.references.by_ratings(
                 kind, asked.expected, asked
             )
         else:
-            others.update(view_of(load_model(self.runs[0], device="cpu"), kind, asked, self.batch_size))
-        trained = np.array([one[0] for one in answered])  # [R, B]
-        held_out = np.array([one[1] for one in answered])
-        lines = [
+            others.update(view_of(self._first_model, kind, asked, self.given.batch_size))
+        return [
             self._row(kind, "**answers**, trained wording", trained, None, asked),
             self._row(kind, "**answers**, held-out wording", held_out, trained, asked),
+            *(
+                self._row(kind, name, replies.numbers[None], trained, asked)
+                for name, replies in others.items()
+            ),
         ]
-        for name, replies in others.items():
-            lines.append(self._row(kind, name, replies.numbers[None], trained, asked))
-        return lines
 
-    def answers(
-        self, run: Path, kind: QuestionKind, several: Sequence[Questions], file: Path | None
-    ) -> list[list[float]]:
-        """Return a run's answers to both wordings, [2, B], from the cache if they are there."""
-        key = [kind, self.source, len(self.users), self.window, self.seed, str(run)]
-        if file is not None and file.is_file():
-            known = json.loads(file.read_text())
-            if known["key"] == key:
-                found: list[list[float]] = known["answers"]
-                return found
-        given = replies_of(load_model(run, device="cpu"), several, self.batch_size)
-        answers = [replies.numbers.tolist() for replies in given]
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps({"key": key, "answers": answers}))
-        return answers
+    @cached_property
+    def _first_model(self) -> PersonalizedModel:
+        return load_model(self.given.runs[0], data=self.given.data, device="cpu")
 
     def _row(
         self, kind: QuestionKind, name: str, numbers: Doubles, ours: Doubles | None, asked: Questions
@@ -160,7 +165,7 @@ class Asking:
         row = f"| {kind}, {METRICS[kind]} of {len(asked.truth)} | {name} | {np.mean(each):.3f} | {spread} |"
         if ours is None:
             return f"{row} |"
-        rng, differences = np.random.default_rng(self.seed), []
+        rng, differences = np.random.default_rng(self.given.seed), []
         for _ in range(RESAMPLES):
             users = rng.integers(len(asked.truth), size=len(asked.truth))
             drawn = ours[rng.integers(len(ours), size=len(ours))]

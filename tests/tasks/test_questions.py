@@ -153,6 +153,25 @@ def test_answers_about_items_may_follow_random_expected_ratings(asking, kind):
         assert np.mean([truth for _, truth in answers]) == pytest.approx(np.mean(expected), abs=0.15)
 
 
+@pytest.mark.parametrize("kind", ["yes-no", "pair", "rating", *ABOUT_ITEMS])
+@pytest.mark.parametrize("decided", [False, True])
+def test_the_choices_of_an_answer_have_probabilities(asking, kind, decided):
+    users, _, asked = asking(kind, seed=2, decided=decided)
+    assert asked.chances.shape == (len(users), len(asked.choices[0]))
+    assert asked.chances.sum(axis=1) == pytest.approx(1.0)
+    said = [names.index(target) for names, target in zip(asked.choices, asked.targets, strict=True)]
+    expected = asked.expected[:, 0]
+    if decided and kind == "item-yes-no":  # the scale is four stars wide
+        assert asked.chances[:, 0] == pytest.approx(1 / (1 + np.exp(-(expected - 3.5) / 0.4)))
+    elif decided and kind == "rating":
+        assert asked.chances @ asked.values == pytest.approx(expected)
+        assert ((asked.chances > 0).sum(axis=1) <= 2).all()
+    else:
+        assert (asked.chances.argmax(axis=1) == said).all()
+        assert set(asked.chances.ravel()) == {0.0, 1.0}
+    assert (asked.chances[np.arange(len(users)), said] > 0).all()
+
+
 def test_halves_are_answered_by_halves_that_can_be_read_back(asking, tiny_data):
     task = load_task(TaskSettings(), tiny_data.info)
     both = task.parse(asking("preference")[2].targets)

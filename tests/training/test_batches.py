@@ -266,20 +266,55 @@ def test_random_wordings_are_many_and_never_held_out(make):
     assert found & {wording.format(fields="genres") for wording in WORDINGS["liked"].trained}
 
 
-def test_answers_about_categories_follow_expected_scores(make, tiny_data):
-    batches = make(per_device_train_batch_size=32, questions={"yes-no": 0.5, "pair": 0.5}, rounds=4)
+@pytest.mark.parametrize("feedback", ["ratings", "implicit"])
+def test_answers_about_categories_follow_expected_scores(make, tiny_data, feedback):
+    data = replace(tiny_data, info=tiny_data.info.model_copy(update={"feedback": feedback}))
+    batches = make(data, questions={"yes-no": 0.5, "pair": 0.5}, rounds=4, answers="decided")
     batch, names = batches[0], list(tiny_data.categories)
-    scores = torch.linspace(-1, 1, 32 * len(names)).view(32, -1).roll(7, dims=1)
-    nobody = Preferences(np.full((32, 3), -1), np.full((32, 3), -1))
+    scores = torch.linspace(-1, 1, 8 * len(names)).view(8, -1).roll(7, dims=1)
+    nobody = Preferences(np.full((8, 3), -1), np.full((8, 3), -1))
     after = batches.answering(nobody, batch["rounds"], batch["kinds"], scores)
     for kind, one in zip(batch["kinds"], after, strict=True):
         answers = texts(batches, one)[1]
         for row, (category, answer) in enumerate(zip(one["category"].tolist(), answers, strict=True)):
             own = scores[row, category]
-            expected = (
-                ("yes" if own[0] > 0 else "no") if kind == "yes-no" else names[category[int(own.argmax())]]
-            )
-            assert answer == expected
+            if kind == "yes-no":
+                assert answer == ("yes" if own[0] > 0 else "no")
+                yes = torch.sigmoid(own[0] / (0.04 if feedback == "ratings" else 1.0))
+                torch.testing.assert_close(one["chance"][row], torch.stack([yes, 1 - yes]))
+            else:
+                assert answer == names[category[int(own.argmax())]]
+                assert one["chance"][row].tolist() == [float(own[0] >= own[1]), float(own[1] > own[0])]
+
+
+def test_the_token_is_found_that_decides_between_answers(make, tiny_data):
+    shares = {"yes-no": 0.25, "pair": 0.25, "rating": 0.25, "item-pair": 0.25}
+    batches = make(questions=shares, rounds=8, per_device_train_batch_size=32, answers="decided")
+    batch = batches[0]
+    for kind, one in zip(batch["kinds"], batch["rounds"], strict=True):
+        answers, known = texts(batches, one)[1], one["chance"].sum(dim=1)
+        assert known.tolist() == pytest.approx([1.0] * 32)
+        for row, at in enumerate(one["decides"].tolist()):
+            own = one["target"][row, at]
+            assert one["chance"][row, one["choice"][row] == own].sum() > 0
+            assert kind == "item-pair" or at == 0
+            if kind == "yes-no":
+                assert one["chance"][row].tolist() == [answers[row] == "yes", answers[row] == "no"]
+    assert "chance" not in make(questions=shares)[0]["rounds"][0]
+
+
+def test_answers_that_several_tokens_decide_have_no_probabilities(make):
+    batches = make(answers="decided")
+    choices = [("one two", "one three"), ("1", "10"), ("same", "same")]
+    found = batches._decisions(choices, np.array([[0.25, 0.75]] * 3))
+    tokens, mask = batches._tokens(["one two", "one three"])
+    at = int((tokens[0] != tokens[1]).int().argmax())
+    assert at > 0
+    assert bool(mask[:, at].all())
+    assert found["decides"][0] == at
+    assert found["choice"][0].tolist() == tokens[:, at].tolist()
+    assert found["chance"][0].tolist() == [0.25, 0.75]
+    assert found["chance"][2].tolist() == [0.0, 0.0]
 
 
 def test_rounds_are_as_near_to_the_shares_as_they_go(make):

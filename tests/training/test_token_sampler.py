@@ -92,3 +92,31 @@ def test_a_backbone_scores_the_sample_alone_and_then_all_again(tiny_data, tmp_pa
     with pytest.raises(KeyError), scoring(model.backbone, sample):
         raise KeyError
     assert torch.equal(model.backbone(inputs_embeds=embeddings).logits, whole)
+
+
+def test_choices_are_scored_by_their_probabilities_where_they_differ(sampler):
+    generator = torch.Generator().manual_seed(5)
+    rounds, logits = answers(generator), logits_like_a_models(generator)
+    labels = rounds[0]["target"].clone()
+    labels[1, 3] = IGNORED
+    choice = torch.randint(VOCABULARY, (6, 2), generator=generator)
+    chance = torch.tensor([[0.3, 0.7], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    choices = {"decides": torch.tensor([0, 1, 2, 0, 3, 0]), "choice": choice, "chance": chance}
+    likely, decision, rest = logits.log_softmax(dim=-1), [], []
+    for row, at in enumerate(choices["decides"].tolist()):
+        decides = bool(chance[row].any())
+        if decides:
+            decision.append(-sum(chance[row, c] * likely[row, at, choice[row, c]] for c in range(2)))
+        rest += [
+            -likely[row, place, token]
+            for place, token in enumerate(labels[row].tolist())
+            if token != IGNORED and not (decides and place == at)
+        ]
+    expected = float(sum(decision) / 5 + sum(rest) / len(rest)) / 2
+    assert float(cross_entropy(logits, labels, None, choices)) == pytest.approx(expected, rel=1e-5)
+    sampler.learn([logits], [labels])
+    sample = sampler.draw(1, [{**rounds[0], **choices}])
+    assert set(choice.flatten().tolist()) <= set(sample.ids.tolist())
+    sampled = cross_entropy(logits[..., sample.ids], labels, sample, choices)
+    assert float(sampled) == pytest.approx(expected, abs=0.03)
+    assert torch.equal(cross_entropy(logits, labels, None, {}), cross_entropy(logits, labels))

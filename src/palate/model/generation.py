@@ -52,7 +52,17 @@ class RoundEntities(TypedDict, total=False):
     expected: Tensor  # [B, Q]
 
 
-class Round(RoundEntities):
+class RoundChoices(TypedDict, total=False):
+    """Probabilities of a question's answers, at the first token in which they differ."""
+
+    decides: Tensor  # [B] position of this token
+    choice: Tensor  # [B, C] the token of each answer
+    chance: (
+        Tensor  # [B, C] target probabilities; zeros if more than this token decides, or the answer is a text
+    )
+
+
+class Round(RoundEntities, RoundChoices):
     """One question and its target answer for each of B users, as token ids and masks."""
 
     instruction: Tensor  # [B, T], or [1, T] for all
@@ -118,11 +128,41 @@ def score(
     return logits, mask_labels(written, mask)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, sample: TokenSample | None = None) -> Tensor:
-    """Compute the mean cross entropy per token from the results of :func:`score`, with sampled softmax if given."""
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    sample: TokenSample | None = None,
+    choices: RoundChoices | None = None,
+) -> Tensor:
+    """Compute the cross entropy of answers.
+
+    Args:
+        logits: Logits of :func:`score`, [B, N', V].
+        labels: Its labels, [B, N'].
+        sample: Sampled tokens, which the logits are of; None for the whole vocabulary.
+        choices: Probabilities of the answers at the token that decides; None to score the labels alone.
+
+    Returns:
+        The mean over the labels; with ``choices``, the mean of two means: over the deciding tokens, against the
+        probabilities, and over the other labels.
+    """
+    choice = None if choices is None else choices.get("choice")
     if sample is not None:
         logits, labels = sample.adjusted(logits, labels)
-    return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        choice = None if choice is None else sample.places(choice)
+    logits = logits.float()
+    if choices is None or choice is None or not choices["chance"].any():
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    chance, rows = choices["chance"], torch.arange(len(labels), device=labels.device)
+    known = chance.sum(dim=1) > 0
+    likely = logits[rows, choices["decides"]].log_softmax(dim=-1).gather(1, choice)
+    decision = -(chance * likely).sum() / known.sum()
+    others = labels.clone()
+    others[rows[known], choices["decides"][known]] = IGNORED
+    rest = functional.cross_entropy(
+        logits.flatten(0, 1), others.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return (decision + rest / (others != IGNORED).sum().clamp(min=1)) / 2
 
 
 def choose(

@@ -76,7 +76,7 @@ class TrainableModel(AnsweringModel):
         sample = None if sampled is None else sampled(rounds)
         with scoring(self.backbone, sample):
             scores = self._scores(user, rounds)
-        losses = [cross_entropy(logits, labels, sample) for logits, labels in scores]
+        losses = [cross_entropy(*scored, sample, one) for scored, one in zip(scores, rounds, strict=True)]
         return {"loss": torch.stack(losses).mean(), "user": user, "scores": scores, "sample": sample}
 
     def category_logits(self, user: UserPrompt) -> Tensor:

@@ -25,8 +25,12 @@ class TokenSample:
 
     def adjusted(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Correct logits [..., C] to an unbiased estimate of the softmax denominator, and map labels to the sample."""
-        placed = torch.searchsorted(self.ids, labels.clamp(min=0))
+        placed = self.places(labels.clamp(min=0))
         return logits + self.offset, placed.where(labels != IGNORED, IGNORED)
+
+    def places(self, tokens: Tensor) -> Tensor:
+        """Map sampled tokens [...] to their places in the sample."""
+        return torch.searchsorted(self.ids, tokens)
 
 
 @contextmanager

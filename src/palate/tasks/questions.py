@@ -11,6 +11,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
+from scipy.special import expit
 
 from palate.errors import RecipeError, did_you_mean
 from palate.schema import (
@@ -38,6 +39,8 @@ YES_NO = ("yes", "no")
 DOUBT = 0.1
 """Scale of the logistic distribution of yes-no targets about items that follow expected ratings, on a rating scale of
 width 1: so a model learns how sure a yes is."""
+DOUBT_OF_MEANS = 0.04
+"""The same for categories, whose expected mean ratings are more certain."""
 ITEM_KINDS: tuple[QuestionKind, ...] = ("rating", *ABOUT_ITEMS)
 """Kinds of questions about items, which need ratings."""
 
@@ -80,6 +83,7 @@ class Questions:
     choices: list[tuple[str, ...]]  # answer choices; empty if the answer names categories
     values: Doubles  # [C] value of each choice: 1 for "yes", 1 for the second of a pair, a rating itself
     truth: Doubles  # [B] value of the true answer; 0 if the answer names categories
+    chances: Doubles  # [B, C] target probability of each choice
     categories: Ints  # [B, 2] categories that are asked about, -1 for none
     items: Ints  # [B, 2] items that are asked about, -1 for none
     expected: Doubles  # [B, 2] expected ratings of these items, not a number where they come with none
@@ -149,7 +153,8 @@ class Questioner:
             preferences: Labels of the users.
             rng: Random number generator.
             decided: Whether the targets of questions about items follow random expected ratings, which the items come
-                with, instead of the true ratings and the predicted ones; yes and stars are drawn by a probability.
+                with, instead of the true ratings and the predicted ones; yes and stars are drawn by a probability,
+                which is in ``chances``.
 
         Returns:
             The questions, with windows that do not contain the items asked about.
@@ -162,7 +167,7 @@ class Questioner:
         categories, items = np.full((count, 2), -1), np.full((count, 2), -1)
         expected = np.full((count, 2), np.nan)
         choices: list[tuple[str, ...]] = [()] * count
-        values, truth = np.zeros(0), np.zeros(count)
+        values, truth, chances = np.zeros(0), np.zeros(count), None
         if kind in NAMING:
             targets = self.task.texts(kind, preferences)
         elif kind == "yes-no":
@@ -190,19 +195,18 @@ class Questioner:
                 expected[:, : rows.shape[1]] = place
                 known = scale[0] + place * np.ptp(scale) if decided else known
             if kind == "rating":
-                value = (
-                    _rounded(known[:, 0], scale, rng)
-                    if decided
-                    else self.interactions.rating_index[rows[:, 0]]
-                )
+                value = self.interactions.rating_index[rows[:, 0]]
+                if decided:
+                    chances = _between(known[:, 0], scale)
+                    value = (rng.random(count)[:, None] < chances.cumsum(axis=1)).argmax(axis=1)
                 values, truth = scale, scale[value]
                 targets, choices = [self._values[at] for at in value], [tuple(self._values)] * count
             elif kind == "item-yes-no":
                 least = self.task.thresholds(self.statistics[users])[:, 0]
-                above = known[:, 0] - least
+                truth, values = (known[:, 0] > least).astype(np.float64), np.array([1.0, 0.0])
                 if decided:
-                    above += rng.logistic(scale=DOUBT * np.ptp(scale), size=count)
-                truth, values = (above > 0).astype(np.float64), np.array([1.0, 0.0])
+                    yes = expit((known[:, 0] - least) / (DOUBT * np.ptp(scale)))
+                    truth, chances = np.float64(rng.random(count) < yes), np.stack([yes, 1 - yes], axis=1)
                 targets, choices = [YES_NO[0] if yes else YES_NO[1] for yes in truth], [YES_NO] * count
             else:
                 truth, values = known.argmax(axis=1).astype(np.float64), np.array([0.0, 1.0])
@@ -216,7 +220,11 @@ class Questioner:
         ]
         low, high = self.dataset.info.rating_values[0], self.dataset.info.rating_values[-1]
         expected = low + expected * (high - low)
-        return Questions(windows, asked, targets, choices, values, truth, categories, items, expected)
+        if chances is None:
+            chances = (values == truth[:, None]).astype(np.float64)
+        return Questions(
+            windows, asked, targets, choices, values, truth, chances, categories, items, expected
+        )
 
     def _predicted(self, windows: Windows, items: Ints, scale: Doubles) -> Doubles:
         """Predict the ratings of items [B, Q] as positions on the scale."""
@@ -384,11 +392,13 @@ def _worded(wording: str, fields: dict[str, tuple[str, list[Entity]]], words: di
     return Question(text, tuple(entities))
 
 
-def _rounded(values: Doubles, scale: Doubles, rng: np.random.Generator) -> Ints:
-    """Round each value to one of the two values of the scale around it, whose mean is the value; their indices."""
+def _between(values: Doubles, scale: Doubles) -> Doubles:
+    """Express each of B values as the mean of the two scale values around it: their weights, [B, C]."""
     above = np.searchsorted(scale, values).clip(1, len(scale) - 1)
     share = (values - scale[above - 1]) / (scale[above] - scale[above - 1])
-    return np.asarray(np.where(rng.random(len(values)) < share, above, above - 1))
+    rows, weights = np.arange(len(values)), np.zeros((len(values), len(scale)))
+    weights[rows, above], weights[rows, above - 1] = share, 1 - share
+    return weights
 
 
 def described(title: str, year: int | None, categories: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from palate.encoders.batch import window_tensors
 from palate.errors import RecipeError
 from palate.evaluation.metrics import label_frequencies
 from palate.model.asking import Asked
-from palate.model.generation import Round
+from palate.model.generation import Round, RoundChoices
 from palate.model.tables import vectors_of
 from palate.schema import (
     Doubles,
@@ -33,7 +33,7 @@ from palate.schema import (
     membership,
 )
 from palate.tasks.phrases import random_wording
-from palate.tasks.questions import YES_NO, Question, Questioner
+from palate.tasks.questions import DOUBT_OF_MEANS, YES_NO, Question, Questioner
 from palate.tasks.statistics import category_statistics
 from palate.tasks.targets import best_answers
 from palate.tasks.wordings import NAMING, wordings_of
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from palate.tasks import CategoryPreference
     from palate.training.clock import Clock
 
-_Asked: TypeAlias = tuple[list[Question], list[str]]
-"""Instructions and targets of B windows."""
 WORDINGS_DRAWN = 8
 """Random wordings of a kind per batch, of which each window gets one."""
 
@@ -166,7 +164,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         """Replace the targets of questions that are answered with category names, for B users.
 
         With expected ``scores`` [B, L], relative to the threshold of liked labels, those of questions about
-        categories follow them.
+        categories follow them: a yes by its probability, a pair by the higher score.
         """
         answered = []
         for one, kind in zip(rounds, kinds, strict=True):
@@ -175,12 +173,17 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             elif scores is not None and kind in ("yes-no", "pair"):
                 category = one["category"]
                 over = scores.gather(1, category.clamp(min=0))  # [B, 2] or [B, 1]
-                best = (over[:, 0] <= 0 if kind == "yes-no" else over.argmax(dim=1)).long().tolist()
+                scale = 1.0 if self.dataset.info.feedback == "implicit" else DOUBT_OF_MEANS
+                yes = (over[:, 0] / scale).sigmoid()
+                first = yes if kind == "yes-no" else (over.argmax(dim=1) == 0).to(yes)  # [B] P(first choice)
+                best = (first < 0.5).long().tolist()
                 names = [
                     YES_NO if kind == "yes-no" else [self.task.label_names[index] for index in row]
                     for row in category.tolist()
                 ]
                 one = self._answered(one, [row[at] for row, at in zip(names, best, strict=True)])
+                known = one["chance"].sum(dim=1, keepdim=True)
+                one["chance"] = torch.stack([first, 1 - first], dim=1) * known
             answered.append(one)
         return answered
 
@@ -234,11 +237,8 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         Without kinds, the task's own instruction is used.
         """
         if not kinds:
-            only = (
-                [Question(self.task.instruction)] * len(part.users),
-                self.task.target_texts(part.preferences),
-            )
-            return replace(part, asked=[only])
+            only = [Question(self.task.instruction)] * len(part.users)
+            return replace(part, asked=[_RoundPart(only, self.task.target_texts(part.preferences))])
         windows, asked = part.windows, []
         decided = self.recipe.train.answers == "decided"
         for kind in kinds:
@@ -246,7 +246,8 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
                 kind, self._wordings(kind, rng), part.users, windows, part.preferences, rng, decided
             )
             windows = drawn.windows
-            asked.append((drawn.asked, drawn.targets))
+            of_choices = (drawn.choices, drawn.chances) if decided and drawn.choices[0] else (None, None)
+            asked.append(_RoundPart(drawn.asked, drawn.targets, *of_choices))
         return replace(part, windows=windows, asked=asked)
 
     def _wordings(self, kind: QuestionKind, rng: np.random.Generator) -> Sequence[str]:
@@ -254,10 +255,29 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
             return [random_wording(rng, kind) for _ in range(WORDINGS_DRAWN)]
         return wordings_of(kind).trained
 
-    def _round(self, asked: list[_Asked]) -> Round:
-        questions = Asked.of([one for several, _ in asked for one in several], self.tokenizer)
-        target, target_mask = self._tokens([text for _, texts in asked for text in texts])
-        return questions.as_round(target, target_mask)
+    def _round(self, asked: list[_RoundPart]) -> Round:
+        questions = Asked.of([one for part in asked for one in part.asked], self.tokenizer)
+        target, target_mask = self._tokens([text for part in asked for text in part.targets])
+        one = questions.as_round(target, target_mask)
+        if all(part.choices is not None for part in asked):
+            rows = [row for part in asked for row in part.choices or ()]
+            chances = np.concatenate([part.chances for part in asked if part.chances is not None])
+            one = {**one, **self._decisions(rows, chances)}
+        return one
+
+    def _decisions(self, choices: list[tuple[str, ...]], chances: Doubles) -> RoundChoices:
+        """Find the token that decides between each question's answers, with their probabilities [B, C]."""
+        tokens, mask = self._tokens([text for row in choices for text in row])
+        tokens = tokens.where(mask > 0, -1).view(len(choices), len(choices[0]), -1)  # [B, C, N']
+        decides = (tokens != tokens[:, :1]).any(dim=1).int().argmax(dim=1)  # [B]
+        choice = tokens[torch.arange(len(choices)), :, decides]
+        ordered = choice.sort(dim=1).values
+        known = (choice >= 0).all(dim=1) & (ordered[:, 1:] != ordered[:, :-1]).all(dim=1)
+        return {
+            "decides": decides,
+            "choice": choice.clamp(min=0),
+            "chance": torch.from_numpy(chances).float() * known[:, None],
+        }
 
     def _labels_of(self, windows: Windows) -> Preferences:
         """Compute the labels of the window alone, the first stage of the curriculum."""
@@ -279,7 +299,18 @@ class _Part:
     users: Ints
     windows: Windows
     preferences: Preferences
-    asked: Sequence[_Asked] = ()
+    asked: Sequence[_RoundPart] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _RoundPart:
+    """The questions and targets of one round about B windows."""
+
+    asked: list[Question]
+    targets: list[str]
+    choices: list[tuple[str, ...]] | None = None
+    """Answers of each question, if their probabilities are targets."""
+    chances: Doubles | None = None  # [B, C]
 
 
 def _frequency(source: WindowSource, labels: int) -> Doubles:

@@ -52,6 +52,7 @@ class TokenSampler:
             return None
         device = rounds[0]["target"].device
         targets = [one["target"].flatten().cpu() for one in rounds]
+        targets += [one["choice"].flatten().cpu() for one in rounds if "choice" in one]
         kept = _distinct(torch.cat([*targets, self.always, torch.tensor(self.likely)]))
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + step)
         drawn = _distinct(torch.randint(self.vocabulary, (self.count,), generator=generator))
