@@ -129,6 +129,8 @@ def test_a_mixture_of_questions_is_changed_by_kinds_and_taken_back_by_null(recip
     recipe_file("train: {questions: {preference: 0.5, rating: 0.5}, rounds: 2}", "base.yaml")
     changed = load_recipe(recipe_file("extends: base.yaml\ntrain: {questions: {rating: 0.2}}"))
     assert changed.train.questions == {"preference": 0.5, "rating": 0.2}
+    fewer = load_recipe(recipe_file("extends: base.yaml"), ["train.questions.rating=null", "train.rounds=1"])
+    assert fewer.train.questions == {"preference": 0.5}
     none = load_recipe(recipe_file("extends: base.yaml\ntrain: {questions: null, rounds: 1}"))
     assert none.train.questions == {}
     with pytest.raises(RecipeError, match=r"x\.yaml: 'train\.questions' .*set rounds=1"):

@@ -1,5 +1,7 @@
 """Questions of every kind: truth from full histories, and no leakage of the answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 
 from palate.config.recipe import TaskSettings
 from palate.data.windows import draw_windows
+from palate.errors import RecipeError
 from palate.schema import Windows
 from palate.tasks import load_task
-from palate.tasks.questions import Questioner, without
+from palate.tasks.questions import Questioner, check_kinds, without
 from palate.tasks.statistics import category_statistics
 from palate.tasks.wordings import ABOUT_ITEMS, KINDS, NAMING, WORDINGS, wordings_of
 
@@ -200,3 +203,10 @@ def test_leaving_out_an_item_keeps_the_others_in_their_order(rows, asked):
         assert left.item_index[row, :length].tolist() == [one for _, one in kept]
         assert left.rating_index[row, :length].tolist() == [at for at, _ in kept]
         assert left.timestamp[row, :length].tolist() == [at for at, _ in kept]
+
+
+def test_kinds_that_the_data_cannot_answer_are_named_together(tiny_data):
+    views = replace(tiny_data, info=tiny_data.info.model_copy(update={"feedback": "implicit"}))
+    check_kinds(["preference", "yes-no", "pair"], views)
+    with pytest.raises(RecipeError, match=r"kinds rating, item-pair need .*train\.questions\.rating=null"):
+        check_kinds(["preference", "rating", "pair", "item-pair"], views)

@@ -5,6 +5,7 @@ A recipe is a YAML file with the settings that differ from the defaults below.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -538,7 +539,7 @@ class TrainSettings(Section):
     questions: dict[QuestionKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Proportions of the kinds of questions (preference, liked, disliked, yes-no, pair, rating, item-yes-no,
     item-pair), each in several wordings; by default only the task's instruction. ``null`` clears the kinds of an
-    extended recipe."""
+    extended recipe, or removes one kind (``train.questions.pair=null``)."""
     window_labels: float = Field(0.0, ge=0, lt=1)
     """Fraction of the training, from the start, with labels computed from the window instead of the full history."""
     eval_steps: int = Field(500, ge=1)
@@ -606,6 +607,8 @@ class TrainSettings(Section):
     @field_validator("questions", mode="before")
     @classmethod
     def _taken_back(cls, questions: object) -> object:
+        if isinstance(questions, Mapping):
+            return {kind: share for kind, share in questions.items() if share is not None}
         return {} if questions is None else questions
 
     @field_validator("questions")

@@ -413,19 +413,21 @@ def check_kinds(kinds: Iterable[str], dataset: Dataset) -> None:
     Raises:
         RecipeError: A kind is unknown, needs ratings that the data does not have, or needs a second category.
     """
-    for kind in kinds:
+    asked = list(kinds)
+    for kind in asked:
         if kind not in KINDS:
             close = did_you_mean(kind, KINDS)
             raise RecipeError(f"unknown kind of question {kind!r}{close}; expected one of {', '.join(KINDS)}")
-        if kind in ITEM_KINDS and dataset.info.feedback == "implicit":
-            raise RecipeError(
-                f"the kind of question {kind!r} needs ratings, but this data has none; leave it out"
-            )
-        if kind == "pair" and len(dataset.categories) < 2:
-            raise RecipeError(
-                f"the kind of question 'pair' needs 2 categories, but this data has {len(dataset.categories)}; "
-                "leave it out"
-            )
+    if dataset.info.feedback == "implicit" and (about := [kind for kind in asked if kind in ITEM_KINDS]):
+        raise RecipeError(
+            f"questions of the kinds {', '.join(about)} need ratings, but this data has none; leave them out, in a "
+            f"recipe by train.questions.{about[0]}=null"
+        )
+    if "pair" in asked and len(dataset.categories) < 2:
+        raise RecipeError(
+            f"the kind of question 'pair' needs 2 categories, but this data has {len(dataset.categories)}; leave it "
+            "out, in a recipe by train.questions.pair=null"
+        )
 
 
 def without(windows: Windows, items: Ints) -> Windows:
