@@ -261,7 +261,7 @@ def test_no_server_and_no_json_are_told(visit):
 def test_a_part_that_fails_says_so_and_the_others_stand(visit):
     page = shown(visit(), "ann")
     for path in ("tastes", "recommendations"):
-        page.route(f"**/{path}", lambda route: route.fulfill(status=502, body="<html>"), times=1)
+        page.route(f"**/{path}", lambda route: route.fulfill(status=502, body="<html>"))
     ask(page, "ann")
     page.locator("#taste-note", has_text="The taste is not shown: the server said 502").wait_for()
     done(page)
