@@ -168,8 +168,8 @@ class Asking:
         rng, differences = np.random.default_rng(self.given.seed), []
         for _ in range(RESAMPLES):
             users = rng.integers(len(asked.truth), size=len(asked.truth))
-            drawn = ours[rng.integers(len(ours), size=len(ours))]
-            theirs = numbers if len(numbers) == 1 else numbers[rng.integers(len(numbers), size=len(numbers))]
+            runs = rng.integers(len(ours), size=len(ours))
+            drawn, theirs = ours[runs], numbers if len(numbers) == 1 else numbers[runs]
             mean = [
                 np.mean([score(kind, one[users], asked.truth[users]) for one in of]) for of in (drawn, theirs)
             ]

@@ -146,13 +146,12 @@ def cross_entropy(
         The mean over the labels; with ``choices``, the mean of two means: over the deciding tokens, against the
         probabilities, and over the other labels.
     """
-    choice = None if choices is None else choices.get("choice")
     if sample is not None:
         logits, labels = sample.adjusted(logits, labels)
-        choice = None if choice is None else sample.places(choice)
     logits = logits.float()
-    if choices is None or choice is None or not choices["chance"].any():
+    if choices is None or "chance" not in choices or not choices["chance"].any():
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    choice = choices["choice"] if sample is None else sample.places(choices["choice"])
     chance, rows = choices["chance"], torch.arange(len(labels), device=labels.device)
     known = chance.sum(dim=1) > 0
     likely = logits[rows, choices["decides"]].log_softmax(dim=-1).gather(1, choice)

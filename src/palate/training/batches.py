@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -246,8 +246,7 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
                 kind, self._wordings(kind, rng), part.users, windows, part.preferences, rng, decided
             )
             windows = drawn.windows
-            of_choices = (drawn.choices, drawn.chances) if decided and drawn.choices[0] else (None, None)
-            asked.append(_RoundPart(drawn.asked, drawn.targets, *of_choices))
+            asked.append(_RoundPart(drawn.asked, drawn.targets, drawn.choices, drawn.chances))
         return replace(part, windows=windows, asked=asked)
 
     def _wordings(self, kind: QuestionKind, rng: np.random.Generator) -> Sequence[str]:
@@ -259,10 +258,9 @@ class TrainingBatches(TorchDataset[dict[str, Any]]):
         questions = Asked.of([one for part in asked for one in part.asked], self.tokenizer)
         target, target_mask = self._tokens([text for part in asked for text in part.targets])
         one = questions.as_round(target, target_mask)
-        if all(part.choices is not None for part in asked):
-            rows = [row for part in asked for row in part.choices or ()]
-            chances = np.concatenate([part.chances for part in asked if part.chances is not None])
-            one = {**one, **self._decisions(rows, chances)}
+        choices = [row for part in asked for row in part.choices if row]
+        if choices and self.recipe.train.answers == "decided":
+            one = {**one, **self._decisions(choices, np.concatenate([part.chances for part in asked]))}
         return one
 
     def _decisions(self, choices: list[tuple[str, ...]], chances: Doubles) -> RoundChoices:
@@ -308,9 +306,8 @@ class _RoundPart:
 
     asked: list[Question]
     targets: list[str]
-    choices: list[tuple[str, ...]] | None = None
-    """Answers of each question, if their probabilities are targets."""
-    chances: Doubles | None = None  # [B, C]
+    choices: Sequence[tuple[str, ...]] = ()  # as in Questions
+    chances: Doubles = field(default_factory=lambda: np.zeros((0, 0)))  # [B, C]
 
 
 def _frequency(source: WindowSource, labels: int) -> Doubles:
